@@ -1,0 +1,39 @@
+"""An ensemble of cell fields as a Zarr 3 store that xarray opens.
+
+Dimensions member, cell. A block of members is one shard file per variable, written by
+one task; `manifest/<block>.json` follows once the bytes are durable. A block without a
+manifest entry does not count, whatever lies on disk.
+
+    create_store -> write_block (any process, any order) -> open_ensemble, read_members
+"""
+
+from data.ensemble_store.blocks import open_ensemble, read_members, write_block
+from data.ensemble_store.layout import StoreLayout, Variable, create_store, read_layout
+from data.ensemble_store.manifest import (
+    BlockEntry,
+    StoredFile,
+    complete_blocks,
+    failed_members,
+    missing_blocks,
+    store_files,
+    sweep_partial,
+    verify_block,
+)
+
+__all__ = [
+    "BlockEntry",
+    "StoreLayout",
+    "StoredFile",
+    "Variable",
+    "complete_blocks",
+    "create_store",
+    "failed_members",
+    "missing_blocks",
+    "open_ensemble",
+    "read_layout",
+    "read_members",
+    "store_files",
+    "sweep_partial",
+    "verify_block",
+    "write_block",
+]

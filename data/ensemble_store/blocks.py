@@ -1,0 +1,247 @@
+"""Writing and reading the members of an ensemble store.
+
+Reading for training goes through `read_members`: shard by shard, contiguous reads into
+one buffer, no event loop and nothing kept open, so that threads and forked workers may
+call it. Statistics go through `open_ensemble`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.durable_files import StagingError, make_folder_durably, write_durably
+from data.ensemble_store.layout import StoreLayout, read_layout, shard_file
+from data.ensemble_store.manifest import (
+    BlockEntry,
+    StoredFile,
+    check_size,
+    drop_entry,
+    failed_members,
+    missing_blocks,
+    read_entry,
+    verify_block,
+    write_entry,
+)
+from data.ensemble_store.shards import checksum_parts, read_shard_rows, shard_parts
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# bytes that dask takes at once; a thread holds about five such chunks in float64, and
+# chunks of 16 MiB took four times the memory at the same speed
+DASK_CHUNK_BYTES = 4 * 2**20
+
+
+def write_block(
+    path: Path,
+    block: int,
+    fields: Mapping[str, NDArray[np.floating]],
+    *,
+    seeds: Sequence[int],
+    provenance: Mapping[str, str],
+    failed: Mapping[int, str] = MappingProxyType({}),
+) -> BlockEntry:
+    """Writes all variables of a block, then its manifest entry.
+
+    Returns when the bytes are durable. A block that is there with the same content is
+    left alone; one with other content stops counting before its shards are replaced.
+
+    Args:
+        path: the store.
+        block: the block; the caller is the only one who writes it.
+        fields: by variable, values of shape (members of the block, n_cells).
+        seeds: seed of each member of the block.
+        provenance: what made the block, for the manifest.
+        failed: by member id, why there is no result; stored as NaN.
+
+    Returns:
+        The manifest entry.
+
+    Raises:
+        ValueError: variables, shapes, seeds or failed members do not fit the block, or
+            a member that has not failed is not finite.
+        OSError: the device refused.
+    """
+    layout = read_layout(path)
+    members = layout.members(block)
+    _check_block(layout, members, fields, seeds, failed)
+    shards = {
+        shard_file(variable.name, block): shard_parts(
+            _prepare(
+                variable.name,
+                fields[variable.name],
+                layout.shard_shape(variable).dtype,
+                members,
+                failed,
+            ),
+            layout.shard_shape(variable),
+        )
+        for variable in layout.variables
+    }
+    entry = BlockEntry(
+        block=block,
+        members=members,
+        seeds=tuple(int(seed) for seed in seeds),
+        failed=dict(failed),
+        files=tuple(
+            StoredFile(name, sum(p.nbytes for p in parts), checksum_parts(parts))
+            for name, parts in shards.items()
+        ),
+        provenance=dict(provenance),
+    )
+    stored = _stored_entry(path, block)
+    if stored is not None and stored.has_same_content(entry):
+        return stored
+    drop_entry(path, block)
+    for name, parts in shards.items():
+        make_folder_durably((path / name).parent, root=path)
+        write_durably(path / name, [part.data for part in parts])
+    write_entry(path, entry)
+    return entry
+
+
+def read_members(
+    path: Path, variable: str, members: Sequence[int] | NDArray[np.int64]
+) -> NDArray[np.floating]:
+    """Values of some members, in the order asked for.
+
+    Args:
+        path: the store.
+        variable: name of a variable.
+        members: member ids in any order, repeats allowed, shape (n,).
+
+    Returns:
+        Array of the stored dtype, shape (n, n_cells).
+
+    Raises:
+        ValueError: no such variable, or a member id outside the ensemble.
+        StagingError: a member has failed, or its block is not complete or damaged.
+    """
+    layout = read_layout(path)
+    shape = layout.shard_shape(layout.variable(variable))
+    ids, inverse = np.unique(np.asarray(members, dtype=np.int64), return_inverse=True)
+    if ids.size and not (ids[0] >= 0 and ids[-1] < layout.n_members):
+        wrong = ids[(ids < 0) | (ids >= layout.n_members)]
+        raise ValueError(
+            f"member ids must lie in 0..{layout.n_members - 1}; got {wrong[0]}."
+        )
+    values = np.empty((len(ids), layout.n_cells), dtype=shape.dtype)
+    edges = np.flatnonzero(np.diff(ids // layout.block_size)) + 1
+    for part in np.split(np.arange(len(ids)), edges):
+        if part.size:
+            block = int(ids[part[0]]) // layout.block_size
+            name = _readable_shard(path, variable, block, ids[part])
+            rows = ids[part] - layout.members(block).start
+            read_shard_rows(path / name, shape, rows, values[part[0] : part[-1] + 1])
+    is_ordered = np.array_equal(inverse, np.arange(len(ids)))
+    return values if is_ordered else values[inverse]
+
+
+def open_ensemble(path: Path) -> "xr.Dataset":
+    """A complete store as a lazy dataset: whole blocks per chunk, no failed members.
+
+    Raises:
+        StagingError: there is no store, or a block is missing.
+    """
+    import xarray as xr  # workers that only write blocks do not pay the second it takes
+
+    layout = read_layout(path)
+    missing = missing_blocks(path)
+    if missing:
+        raise StagingError(
+            f"{path} must be complete to be opened; {len(missing)} of "
+            f"{layout.n_blocks} blocks are missing, the first is {missing[0]}. "
+            "Continue the run that writes it."
+        )
+    widest = max(
+        layout.shard_shape(variable).row_bytes for variable in layout.variables
+    )
+    n_blocks = max(1, DASK_CHUNK_BYTES // (layout.block_size * widest))
+    chunks = {"member": n_blocks * layout.block_size, "cell": -1}
+    dataset: xr.Dataset = xr.open_zarr(path, consolidated=False, chunks=chunks)
+    failed = failed_members(path)
+    if not failed:
+        return dataset
+    # ascending, so that dask takes each chunk once
+    return dataset.isel(member=np.setdiff1d(np.arange(layout.n_members), [*failed]))
+
+
+def _check_block(
+    layout: StoreLayout,
+    members: range,
+    fields: Mapping[str, NDArray[np.floating]],
+    seeds: Sequence[int],
+    failed: Mapping[int, str],
+) -> None:
+    names = {variable.name for variable in layout.variables}
+    if fields.keys() != names:
+        raise ValueError(
+            f"fields must be those of the store, {sorted(names)}; got {sorted(fields)}."
+        )
+    expected = (len(members), layout.n_cells)
+    for name, values in fields.items():
+        if values.shape != expected:
+            raise ValueError(
+                f"{name} must have shape {expected}, all members and cells of the "
+                f"block; got {values.shape}. A task writes whole blocks."
+            )
+    if len(seeds) != len(members):
+        raise ValueError(
+            f"each of the {len(members)} members needs a seed; got {len(seeds)}."
+        )
+    strangers = [member for member in failed if member not in members]
+    if strangers:
+        raise ValueError(
+            f"failed members must be ids in {members.start}..{members.stop - 1}; got "
+            f"{strangers[0]}. Ids count over the ensemble, not over the block."
+        )
+
+
+def _prepare(
+    name: str,
+    values: NDArray[np.floating],
+    dtype: np.dtype[np.floating],
+    members: range,
+    failed: Mapping[int, str],
+) -> NDArray[np.floating]:
+    """Contiguous values of the stored dtype, NaN in the rows of failed members."""
+    # astype copies: the caller's array keeps its values
+    rows = np.array(values, dtype=dtype, order="C")
+    rows[[member - members.start for member in failed]] = np.nan
+    is_finite = np.isfinite(rows).all(axis=1)
+    for row in np.flatnonzero(~is_finite):
+        if members[row] not in failed:
+            raise ValueError(
+                f"{name} must be finite in {dtype} for members that have not failed; "
+                f"got member {members[row]}. List it in failed with its cause."
+            )
+    return rows
+
+
+def _stored_entry(path: Path, block: int) -> BlockEntry | None:
+    """The entry of a block that is there unharmed."""
+    try:
+        return verify_block(path, block)
+    except StagingError:
+        return None
+
+
+def _readable_shard(
+    path: Path, variable: str, block: int, members: NDArray[np.int64]
+) -> str:
+    """Name of a shard whose manifest entry says that these members are there."""
+    entry = read_entry(path, block)
+    failed = [int(member) for member in members if int(member) in entry.failed]
+    if failed:
+        raise StagingError(
+            f"members must have a result to be read; got {failed} of {path}, which "
+            f"failed ({entry.failed[failed[0]]}). Leave out failed_members(path)."
+        )
+    name = shard_file(variable, block)
+    stored = next(file for file in entry.files if file.name == name)
+    check_size(path, stored)
+    return name
