@@ -1,4 +1,4 @@
-"""An aquifer record as one file, so that a run carries what it was computed from."""
+"""An aquifer record as one NumPy archive: a run carries what it was computed from."""
 
 import io
 import json
@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from data.durable_files import write_durably
 from data.sources.aquifer import Aquifer
 
 _SETS = "observation_set_"
 
 
-def write_aquifer(path: Path, aquifer: Aquifer) -> None:
-    """Writes the record as a NumPy archive, durably."""
+def pack_aquifer(aquifer: Aquifer) -> bytes:
+    """The content of the archive; equal records are equal bytes."""
     arrays: dict[str, Any] = {}
     plain: dict[str, Any] = {}
     for field in fields(Aquifer):
@@ -28,11 +27,11 @@ def write_aquifer(path: Path, aquifer: Aquifer) -> None:
             plain[field.name] = dict(value) if field.name == "digests" else value
     buffer = io.BytesIO()
     np.savez(buffer, **{**arrays, "plain": np.array(json.dumps(plain))})
-    write_durably(path, [buffer.getvalue()])
+    return buffer.getvalue()
 
 
 def read_aquifer(path: Path) -> Aquifer:
-    """Reads a record that `write_aquifer` wrote; it is validated again.
+    """Reads a record that `pack_aquifer` packed; it is validated again.
 
     Raises:
         ValueError: the content is not a valid aquifer.

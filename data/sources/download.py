@@ -6,7 +6,7 @@ leaves nothing behind. Files already there with the right hash are not fetched a
 
 from pathlib import Path
 
-import pooch  # type: ignore[import-untyped]
+import pooch
 
 from data.durable_files import StagingError
 from data.sources.hanford import SHA256

@@ -1,0 +1,91 @@
+"""Wall time and memory of the main job as a user starts it.
+
+    python benchmarks/main_job.py [--markdown] [--sizes smoke standard]
+
+Memory is the largest sum of the proportional set sizes of all its processes, sampled.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+LIMITS = {"smoke": "40 s", "standard": "360 s, 3 GiB", "full": "none"}
+SECONDS_BETWEEN_SAMPLES = 0.25
+
+
+class Usage(NamedTuple):
+    """What a run took."""
+
+    seconds: float
+    gibibytes: float
+
+
+def main() -> None:
+    """Prints a line or a table row per size and site."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--markdown", action="store_true", help="print table rows")
+    parser.add_argument("--sizes", nargs="+", default=["smoke", "standard"])
+    arguments = parser.parse_args()
+    for size in arguments.sizes:
+        for site in ("laptop", "laptop_htex"):
+            usage = measure(size, site)
+            row = (
+                f"python -m workflows.hanford --size {size} --site {site}",
+                f"{usage.seconds:.1f} s, {usage.gibibytes:.2f} GiB",
+                f"limit: {LIMITS[size]}",
+                "–",
+            )
+            line = (
+                "| " + " | ".join(row) + " |" if arguments.markdown else "  ".join(row)
+            )
+            print(line, flush=True)
+
+
+def measure(size: str, site: str) -> Usage:
+    """Runs the job in a scratch folder.
+
+    Raises:
+        RuntimeError: the job failed.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, output = Path(scratch) / "run", Path(scratch) / "output"
+        words = ["--size", size, "--site", site, "--run-dir", str(folder)]
+        with output.open("wb") as stream:
+            began, peak = time.perf_counter(), 0
+            job = subprocess.Popen(
+                [sys.executable, "-m", "workflows.hanford", *words],
+                stdout=stream,
+                stderr=stream,
+            )
+            while job.poll() is None:
+                peak = max(peak, memory_of(job.pid))
+                time.sleep(SECONDS_BETWEEN_SAMPLES)
+            seconds = time.perf_counter() - began
+        if job.returncode != 0:
+            raise RuntimeError(f"the job failed:\n{output.read_text()}")
+    return Usage(seconds, peak / 2**30)
+
+
+def memory_of(pid: int) -> int:
+    """Bytes that a process and all below it hold, shared pages counted once."""
+    total = 0
+    try:
+        root = psutil.Process(pid)
+        for process in (root, *root.children(recursive=True)):
+            try:
+                total += process.memory_full_info().pss
+            except psutil.Error:
+                continue  # it has just ended
+    except psutil.Error:
+        pass
+    return total
+
+
+if __name__ == "__main__":
+    main()

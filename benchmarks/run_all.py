@@ -1,0 +1,51 @@
+"""Runs every benchmark and writes `benchmarks/RESULTS.md`: `make bench`."""
+
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+HERE = Path(__file__).parent
+BENCHMARKS = ("flow_solver", "surrogate_accuracy", "ensemble_statistics", "main_job")
+
+
+def main() -> None:
+    """Runs the benchmarks one after the other; each prints table rows."""
+    parts = [
+        "# Benchmark results",
+        "",
+        f"`make bench`, {datetime.now(UTC):%Y-%m-%d}, {describe_machine()}",
+    ]
+    for name in BENCHMARKS:
+        command = f"python benchmarks/{name}.py"
+        print(command, flush=True)
+        finished = subprocess.run(
+            [sys.executable, str(HERE / f"{name}.py"), "--markdown"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if finished.returncode != 0:
+            sys.exit(f"{command} failed:\n{finished.stderr}")
+        table = "| what | figure | peer | ratio |\n|---|---|---|---|\n"
+        parts += ["", f"## `{command}`", "", table + finished.stdout.rstrip()]
+    (HERE / "RESULTS.md").write_text("\n".join(parts) + "\n")
+
+
+def describe_machine() -> str:
+    """Processor, cores and versions that decide the figures."""
+    import numpy as np
+    import torch
+
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
+    return (
+        f"{names[0] if names else platform.machine()}, {len(names)} cores shared with "
+        f"other work, Python {platform.python_version()}, torch {torch.__version__}, "
+        f"NumPy {np.__version__}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Groundwater flow: steady, confined, finite volumes with two-point flux."""
+
+from simulators.subsurface.flow import (
+    BoundaryFlows,
+    Forcing,
+    boundary_flows,
+    energy,
+    residual,
+    transmissibility,
+)
+from simulators.subsurface.mesh import (
+    SIDES,
+    FlowMesh,
+    number_cells,
+    outer_faces,
+    structured_mesh,
+    unstructured_mesh,
+)
+from simulators.subsurface.solver import FlowSolveError, FlowSolver
+from simulators.subsurface.synthetic_site import synthetic_aquifer
+
+__all__ = [
+    "SIDES",
+    "BoundaryFlows",
+    "FlowMesh",
+    "FlowSolveError",
+    "FlowSolver",
+    "Forcing",
+    "boundary_flows",
+    "energy",
+    "number_cells",
+    "outer_faces",
+    "residual",
+    "structured_mesh",
+    "synthetic_aquifer",
+    "transmissibility",
+    "unstructured_mesh",
+]

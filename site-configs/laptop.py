@@ -1,0 +1,23 @@
+"""Any computer: one thread per core in the driver's process; starts in milliseconds."""
+
+import os
+
+from parsl.executors import ThreadPoolExecutor
+from parsl.executors.base import ParslExecutor
+
+from workflows.engine.site import Site
+
+CORES = os.cpu_count() or 1
+
+SITE = Site(
+    name="laptop",
+    status="threads on this computer; tested",
+    cores_per_node=CORES,
+    gpus_per_node=0,
+    roles={"sim": "threads", "train": "threads", "io": "threads"},
+)
+
+
+def executors() -> list[ParslExecutor]:
+    """One pool of threads for every role."""
+    return [ThreadPoolExecutor(label="threads", max_threads=CORES)]

@@ -1,0 +1,1 @@
+"""Models that stand in for simulators: networks, linear baselines, scores, training."""

@@ -1,0 +1,1 @@
+"""Networks that map a log-transmissivity field to its steady head field."""

@@ -1,0 +1,173 @@
+"""Supervised training of a head network: Adam on the mean square error, one cycle.
+
+A checkpoint is written after every epoch with a finite loss; a killed training goes on
+from it and ends in the same bits as an undisturbed one. The first non-finite loss stops
+the training, and the last good checkpoint stays.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from surrogates.distributed.checkpoint import load_checkpoint, save_checkpoint
+from surrogates.regression.model import HeadNetwork, network_state
+from surrogates.scores import rmse
+
+MAX_GRADIENT_NORM = 1.0
+PREDICTION_BATCH = 128  # members at once; a few arrays of this size stay in the cache
+
+
+class DivergenceError(ArithmeticError):
+    """The loss is no longer finite."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """How long and how to train; batches are drawn with `seed`."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Members:
+    """Fields of members: ln T (members, n) with T in m²/d, head (members, n) [m]."""
+
+    log_transmissivity: Tensor
+    head: Tensor
+
+
+def train_head_network(
+    network: HeadNetwork,
+    members: Members,
+    settings: TrainingSettings,
+    checkpoint: Path,
+    data_digest: str,
+    *,
+    shown: Members,
+    log: Callable[[Mapping[str, object]], None],
+) -> None:
+    """Trains `network` in place, from `checkpoint` where there is one.
+
+    Args:
+        network: freshly built with the settings' seed, on the CPU.
+        members: training members.
+        settings: length, batches, learning rate.
+        checkpoint: written after every epoch; at the end it holds the trained network.
+        data_digest: identifies the members; a checkpoint of others is refused.
+        shown: held-out members whose error is logged each epoch; it decides nothing.
+        log: receives one record per epoch.
+
+    Raises:
+        DivergenceError: the loss became non-finite; the last good checkpoint stays.
+        ValueError: the checkpoint is of other members or other settings.
+    """
+    n = len(members.head)
+    batch = min(settings.batch_size, n)
+    per_epoch = n // batch
+    n_epochs = -(-settings.steps // per_epoch)
+    generator = torch.Generator().manual_seed(settings.seed)
+    optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, settings.learning_rate, total_steps=n_epochs * per_epoch + 1
+    )
+    stateful: dict[str, Any] = {
+        "network": network,
+        "optimiser": optimiser,
+        "schedule": schedule,
+    }
+    identity = {"data_digest": data_digest, "settings": asdict(settings)}
+    first = _resume(checkpoint, identity, stateful, generator)
+    for epoch in range(first, n_epochs):
+        order = torch.randperm(n, generator=generator)
+        losses = []
+        for picks in order[: per_epoch * batch].reshape(per_epoch, batch):
+            losses.append(_step(network, members, picks, optimiser))
+            schedule.step()
+        error = float(rmse(predict(network, shown.log_transmissivity), shown.head))
+        training = network.skip.head_scale_m * float(torch.stack(losses).mean().sqrt())
+        if not torch.isfinite(torch.tensor([training, error])).all():
+            raise DivergenceError(
+                f"the training loss must stay finite; got {training} m at epoch "
+                f"{epoch + 1} of {n_epochs}, held-out error {error} m. Lower "
+                f"train.learning_rate (now {settings.learning_rate:g})."
+            )
+        save_checkpoint(
+            checkpoint,
+            {
+                **identity,
+                "epochs": epoch + 1,
+                "description": network_state(network),
+                "generator": generator.get_state(),
+                "states": {name: part.state_dict() for name, part in stateful.items()},
+            },
+        )
+        log(
+            {
+                "event": "epoch",
+                "epoch": epoch + 1,
+                "epochs": n_epochs,
+                "members": n,
+                "training_rmse_m": training,
+                "held_out_rmse_m": error,
+            }
+        )
+
+
+def predict(network: HeadNetwork, log_transmissivity: Tensor) -> Tensor:
+    """Heads (members, n) [m] without gradients, in batches that stay in the cache."""
+    n = len(log_transmissivity)
+    with torch.no_grad():
+        parts = [
+            network(log_transmissivity[start : start + PREDICTION_BATCH])
+            for start in range(0, n, PREDICTION_BATCH)
+        ]
+    return torch.cat(parts)
+
+
+def _step(
+    network: HeadNetwork,
+    members: Members,
+    picks: Tensor,
+    optimiser: torch.optim.Optimizer,
+) -> Tensor:
+    """One optimiser step; returns the mean square error in units of the scale squared.
+
+    A non-finite gradient makes the clipped update non-finite too: the loss of the next
+    step, or the error after the epoch, then shows it.
+    """
+    error = network(members.log_transmissivity[picks]) - members.head[picks].float()
+    loss: Tensor = (error / network.skip.head_scale_m).square().mean()
+    optimiser.zero_grad()
+    torch.autograd.backward(loss)
+    torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
+    optimiser.step()
+    return loss.detach()
+
+
+def _resume(
+    checkpoint: Path,
+    identity: Mapping[str, Any],
+    stateful: Mapping[str, Any],
+    generator: torch.Generator,
+) -> int:
+    """Loads a checkpoint of the same data and settings; the number of epochs done."""
+    if not checkpoint.exists():
+        return 0
+    state = load_checkpoint(checkpoint)
+    for name, wanted in identity.items():
+        if state.get(name) != wanted:
+            raise ValueError(
+                f"{checkpoint} must belong to the same {name}: it has "
+                f"{state.get(name)}, the run has {wanted}. Remove it to train anew."
+            )
+    for name, part in stateful.items():
+        part.load_state_dict(state["states"][name])
+    generator.set_state(state["generator"])
+    return int(state["epochs"])

@@ -1,0 +1,38 @@
+"""Scores of predicted fields against simulated ones, with their uncertainty.
+
+Members are the independent draws, cells are not: every interval resamples members.
+"""
+
+import torch
+from torch import Tensor
+
+N_RESAMPLES = 2000
+
+
+def rmse(predicted: Tensor, target: Tensor) -> Tensor:
+    """Root mean square error over all members and cells, in the unit of the fields."""
+    return (predicted - target).square().mean().sqrt()
+
+
+def rmse_interval(
+    predicted: Tensor, target: Tensor, generator: torch.Generator
+) -> tuple[float, float]:
+    """90 % interval of the RMSE by the percentile bootstrap over members.
+
+    Args:
+        predicted: (members, cells).
+        target: (members, cells), in the same unit.
+        generator: CPU generator of the resamples.
+    """
+    per_member = (predicted - target).square().mean(-1)  # (members,)
+    n = len(per_member)
+    picks = torch.randint(n, (N_RESAMPLES, n), generator=generator)
+    resampled = per_member[picks].mean(-1).sqrt()
+    levels = torch.tensor([0.05, 0.95], dtype=resampled.dtype)
+    low, high = torch.quantile(resampled, levels).tolist()
+    return low, high
+
+
+def coverage(target: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Share [-] of target values inside [low, high]."""
+    return ((target >= low) & (target <= high)).double().mean()

@@ -1,0 +1,96 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from surrogates.distributed.launcher import TrainingError, launch
+
+RANKS = """
+import os
+import signal
+from pathlib import Path
+
+import torch
+
+
+def describe(*, text):
+    return {"text": text, "threads": torch.get_num_threads(), "pid": os.getpid()}
+
+
+def fail():
+    raise ValueError("rate must be > 0; got -1.")
+
+
+def die():
+    print("about to die", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def wait_for_ever(*, ready):
+    import select
+
+    os.mkfifo(ready + ".fifo")
+    Path(ready).write_text(str(os.getpid()))
+    open(ready + ".fifo").read()  # nobody ever writes
+    return {}
+"""
+
+
+@pytest.fixture
+def ranks(tmp_path, monkeypatch):
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "rank_functions.py").write_text(RANKS)
+    monkeypatch.syspath_prepend(str(tmp_path / "lib"))
+    return tmp_path / "lib"
+
+
+def test_a_call_runs_in_its_own_process_with_its_threads(ranks, tmp_path):
+    result = launch(
+        "rank_functions:describe",
+        {"text": "ü"},
+        n_threads=1,
+        folder=tmp_path / "work",
+    )
+    assert result["text"] == "ü"
+    assert result["threads"] == 1
+    assert result["pid"] != os.getpid()
+    assert list((tmp_path / "work").iterdir()) == []  # nothing is left behind
+
+
+def test_a_failure_is_told_with_its_cause(ranks, tmp_path):
+    with pytest.raises(TrainingError, match=r"^ValueError: rate must be > 0; got -1.$"):
+        launch("rank_functions:fail", {}, n_threads=1, folder=tmp_path)
+
+
+def test_a_killed_process_is_told_with_its_last_output(ranks, tmp_path):
+    with pytest.raises(TrainingError, match=r"ended by signal 9(?s:.)*about to die"):
+        launch("rank_functions:die", {}, n_threads=1, folder=tmp_path)
+
+
+def test_a_rank_ends_when_its_parent_is_killed(ranks, tmp_path):
+    ready = tmp_path / "ready"
+    program = (
+        "from surrogates.distributed.launcher import launch\n"
+        "from pathlib import Path\n"
+        f"launch('rank_functions:wait_for_ever', {json.dumps({'ready': str(ready)})},"
+        f" n_threads=1, folder=Path({str(tmp_path)!r}))\n"
+    )
+    root = Path(__file__).parents[3]
+    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{ranks}"}
+    parent = subprocess.Popen([sys.executable, "-c", program], env=environment)
+    with parent:
+        while not ready.exists() or not ready.read_text():
+            assert parent.poll() is None
+        rank = os.pidfd_open(int(ready.read_text()))
+        parent.send_signal(signal.SIGKILL)
+    try:
+        import select
+
+        ended, _, _ = select.select([rank], [], [], 20.0)
+    finally:
+        os.close(rank)
+    assert ended, "the rank outlived its parent by 20 s"

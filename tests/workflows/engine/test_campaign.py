@@ -1,0 +1,174 @@
+"""Tasks on threads and on processes: same manifests, same errors, same retries."""
+
+import psutil
+import pytest
+
+from workflows.engine.artefacts import Manifest
+from workflows.engine.campaign import gather, retry_cost
+from workflows.engine.events import read_events
+from workflows.engine.journal import read_journal
+from workflows.engine.tasks import Task
+
+SITES = ["laptop", "laptop_htex"]
+
+
+def sim(step, version="1"):
+    return Task(step, role="sim", version=version)
+
+
+def starts(folder):
+    return [e["task"] for e in read_events(folder) if e.get("event") == "start"]
+
+
+def test_threads_and_processes_give_the_same_manifests_on_one_thread(
+    tmp_path, campaign_on
+):
+    import little_steps as steps
+
+    results = {}
+    for site in SITES:
+        with campaign_on(site) as campaign:
+            squares = [
+                campaign.submit(sim(steps.square), steps.Number(i)) for i in range(6)
+            ]
+            summed = campaign.submit(
+                sim(steps.total),
+                steps.Numbers((1.5, 0.1)),
+                squares=squares,
+                offset=squares[2],
+            )
+            threads = campaign.submit(sim(steps.count_threads), steps.Numbers())
+            manifests = gather([*squares, summed, threads])
+        results[site] = [(m.artefacts, m.facts) for m in manifests]
+        assert manifests[-2].facts == {"total": 55, "offset": 2}
+        assert manifests[-1].facts == {"torch": 1, "variable": "1"}
+        assert len(starts(tmp_path / "run")) == 8
+        (tmp_path / "run").rename(tmp_path / site)
+    assert results["laptop"] == results["laptop_htex"]
+
+
+def test_processes_listen_on_the_loopback_address_only(campaign_on):
+    import little_steps as steps
+
+    with campaign_on("laptop_htex") as campaign:
+        gather([campaign.submit(sim(steps.square), steps.Number(1))])
+        folder = str(campaign.folder)
+        family = {psutil.Process(), *psutil.Process().children(recursive=True)}
+        family |= {
+            process
+            for process in psutil.process_iter()
+            if any(folder in word for word in process.cmdline())
+        }
+        listening = [
+            connection.laddr.ip.removeprefix("::ffff:")
+            for process in family
+            for connection in process.net_connections(kind="inet")
+            if connection.status == psutil.CONN_LISTEN
+        ]
+    assert len(family) >= 4, "driver, interchange, manager and workers"
+    assert listening
+    assert set(listening) == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_deterministic_error_is_raised_as_itself_and_not_retried(
+    tmp_path, campaign_on, site
+):
+    import little_steps as steps
+
+    def pipeline():
+        with campaign_on(site) as campaign:
+            squares = [campaign.submit(sim(steps.square), steps.Number(1))]
+            squares.append(campaign.submit(sim(steps.refuse), steps.Number(7)))
+            gather(
+                [campaign.submit(sim(steps.total), steps.Numbers(), squares=squares)]
+            )
+
+    with pytest.raises(ValueError, match="value must be even; got 7") as caught:
+        pipeline()
+    notes = "\n".join(caught.value.__notes__)
+    assert 'little_steps:refuse: {"seconds": 0.0, "value": 7}' in notes
+    assert "total[0] <- refuse[0]" in notes
+    assert starts(tmp_path / "run").count("refuse[0]") == 1
+    assert {r["step"] for r in read_journal(tmp_path / "run" / "journal.jsonl")} <= {
+        "little_steps:square"
+    }
+
+
+@pytest.mark.parametrize(
+    ("site", "name"), [("laptop", "fail_once"), ("laptop_htex", "die_once")]
+)
+def test_transient_failure_is_retried(tmp_path, campaign_on, site, name):
+    import little_steps as steps
+
+    with campaign_on(site) as campaign:
+        gather([campaign.submit(sim(getattr(steps, name)), steps.Number(1))])
+    [line] = read_journal(tmp_path / "run" / "journal.jsonl")
+    assert line["tries"] == 2
+    assert starts(tmp_path / "run") == [f"{name}[0]"] * 2
+
+
+def test_missing_file_is_not_a_transient_failure():
+    assert retry_cost(FileNotFoundError("grid.nc"), None) > 2
+    assert retry_cost(OSError("stale handle"), None) == 1
+
+
+def test_failure_drops_what_waits_for_a_thread(tmp_path, campaign_on):
+    import little_steps as steps
+
+    def pipeline():
+        with campaign_on("laptop") as campaign:
+            first = campaign.submit(sim(steps.refuse), steps.Number(7))
+            for value in range(200):
+                campaign.submit(sim(steps.square), steps.Number(value, seconds=0.05))
+            gather([first])
+
+    with pytest.raises(ValueError, match="must be even"):
+        pipeline()
+    assert len(starts(tmp_path / "run")) < 100
+
+
+def test_manifest_that_is_not_json_is_refused(campaign_on):
+    import little_steps as steps
+
+    for step, message in [
+        (steps.return_nothing, "must return a Manifest"),
+        (steps.state_infinity, "finite JSON"),
+    ]:
+        with (
+            pytest.raises((TypeError, ValueError), match=message),
+            campaign_on() as campaign,
+        ):
+            gather([campaign.submit(sim(step), steps.Numbers())])
+
+
+def test_record_that_does_not_survive_json_is_refused(campaign_on):
+    import little_steps as steps
+
+    with campaign_on() as campaign:
+        for bad in [float("nan"), float("inf")]:
+            with pytest.raises(ValueError, match="finite JSON values"):
+                campaign.submit(sim(steps.square), steps.Numbers((1.0, bad)))
+
+
+def test_step_that_no_worker_can_import_is_refused(campaign_on):
+    import little_steps as steps
+
+    def local_step(record, folder, log):
+        return Manifest()
+
+    with (
+        campaign_on() as campaign,
+        pytest.raises(ValueError, match="importable module"),
+    ):
+        campaign.submit(sim(local_step), steps.Numbers())
+
+
+def test_leaving_the_campaign_waits_for_what_was_submitted(campaign_on):
+    import little_steps as steps
+
+    with campaign_on() as campaign:
+        square = campaign.submit(sim(steps.square), steps.Number(3, seconds=0.1))
+        last = campaign.submit(sim(steps.total), steps.Numbers(), squares=[square])
+    assert last.done()
+    assert last.result().facts["total"] == 9

@@ -1,0 +1,197 @@
+"""The command line as a user meets it: exit codes, one-line errors, continuation."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workflows.engine.journal import read_journal
+from workflows.engine.run_folder import locked
+
+CHECKOUT = Path(__file__).parents[3]
+
+
+def test_dry_run_prints_plan_and_roles_and_starts_nothing(tmp_path, command):
+    done = command("--dry-run", "--size", "full", "--set", "ensemble.seconds=1.5")
+    assert done.returncode == 0, done.stderr
+    assert "square 100 numbers" in done.stdout
+    assert "role sim   -> executor threads" in done.stdout
+    assert "ensemble.seconds = 1.5" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_and_plan_load_no_torch():
+    program = (
+        "import sys, little_workflow; from typer.testing import CliRunner\n"
+        "runner = CliRunner()\n"
+        "text = runner.invoke(little_workflow.app, ['--help']).output\n"
+        "assert 'ensemble.members' in text, text\n"
+        "assert not {'torch', 'parsl', 'matplotlib'} & set(sys.modules)\n"
+        "assert runner.invoke(little_workflow.app, ['--dry-run']).exit_code == 0\n"
+        "assert not {'torch', 'matplotlib'} & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--size", "ful"], "unknown size ful. Did you mean full? Known: smoke, sta"),
+        (["--site", "sumit"], "no site sumit; known sites: laptop, laptop_htex"),
+        (
+            ["--set", "ensemble.membres=3"],
+            "unknown key ensemble.membres. Did you mean ensemble.members? Known: ens",
+        ),
+        (["--set", "ensemble=3"], "unknown key ensemble."),
+        (["--set", "members"], "--set must be key=value; got members"),
+        (
+            ["--set", "ensemble.members=0"],
+            "ensemble.members: must be greater than or equal to 1; got 0.",
+        ),
+        (["--config", "no.toml"], "--config must name a TOML file; got no.toml"),
+        (["--run-dir", "/dev/null/run"], "must be one that can be created"),
+        (["--data", "no.txt"], "No such file or directory: 'no.txt'"),
+    ],
+)
+def test_bad_argument_exits_2_with_one_line(command, words, message):
+    done = command(*words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_settings_override_file_overrides_size(tmp_path, command):
+    (tmp_path / "my.toml").write_text("[ensemble]\nmembers = 3\nnames = ['x', 'y']")
+    words = ["--size", "smoke", "--config", "my.toml", "--set", "ensemble.names=['z']"]
+    done = command(*words, "--run-dir", "run", "--set", "failure=no")
+    assert done.returncode == 0, done.stderr
+    config = json.loads((tmp_path / "run" / "run.json").read_text())["config"]
+    assert config["ensemble"] == {"members": 3, "seconds": 0.0, "names": ["z"]}
+    assert config["failure"] == "no"
+
+
+def test_run_records_itself_and_continues(tmp_path, command):
+    (tmp_path / "table.txt").write_text("1 2 3")
+    done = command("--size", "smoke", "--seed", 7, "--data", "table.txt")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "total 1\n"
+    [folder] = (tmp_path / "runs" / "little").iterdir()
+    assert folder.name.endswith("-smoke")
+    run = json.loads((folder / "run.json").read_text())
+    assert (run["workflow"], run["size"], run["seed"]) == ("little", "smoke", 7)
+    assert run["versions"]["python"].startswith("3.")
+    assert run["versions"]["parsl"]
+    assert run["inputs"]["table.txt"]["bytes"] == 5
+    assert (folder / "inputs" / "table.txt").read_text() == "1 2 3"
+    assert len(run["site_sha256"]) == 64
+
+    moved = tmp_path / "moved"
+    folder.rename(moved)
+    (tmp_path / "table.txt").unlink()  # a run carries its inputs
+    words = ["--run-dir", moved]
+    again = command(*words, "--set", "ensemble.members=2", "--size", "smoke")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == "total 1\n"
+    assert "0 tasks computed, 3 reused" in again.stderr
+    continued = json.loads((moved / "run.json").read_text())
+    assert [c["site"] for c in continued.pop("continuations")] == ["laptop"]
+    assert continued == {k: v for k, v in run.items() if k != "continuations"}
+
+    for contradiction, message in [
+        (["--seed", 8], "seed of a continued run must stay 7; got 8"),
+        (["--size", "full"], "size of a continued run must stay 'smoke'; got 'full'"),
+        (
+            ["--set", "ensemble.members=9"],
+            "ensemble.members of a .* must stay 2; got 9",
+        ),
+        (["--data", "table.txt"], "a continued run has its inputs; got --data"),
+    ]:
+        refused = command(*words, *contradiction)
+        assert refused.returncode == 2
+        assert _matches(message, refused.stderr), refused.stderr
+    (moved / "inputs" / "table.txt").write_text("1 2 4")
+    refused = command(*words)
+    assert refused.returncode == 2
+    assert "inputs/table.txt of" in refused.stderr
+    assert "altered or missing" in refused.stderr
+
+
+def test_one_driver_per_run(tmp_path, command):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with locked(folder):
+        refused = command("--run-dir", "run", "--size", "smoke")
+        assert refused.returncode == 2
+        assert "is driven by process" in refused.stderr
+    assert command("--run-dir", "run", "--size", "smoke").returncode == 0
+
+
+def test_folder_of_something_else_is_refused(tmp_path, command):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").touch()
+    refused = command("--run-dir", "thesis")
+    assert refused.returncode == 2
+    assert "holds chapter.tex and no run.json" in refused.stderr
+
+
+def test_run_that_does_not_fit_the_disk_starts_no_task(tmp_path, command):
+    refused = command("--run-dir", "run", "--set", f"bytes_needed={10**18}")
+    assert refused.returncode == 1
+    assert "the run needs 1000000000.00 GB free" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "run" / "journal.jsonl").exists()
+
+
+@pytest.mark.parametrize("site", ["laptop", "laptop_htex"])
+def test_failure_shows_its_root_cause_once_on_one_screen(tmp_path, command, site):
+    words = ["--run-dir", "run", "--site", site, "--set", "failure=refuse"]
+    failed = command(*words, "--set", "ensemble.members=1")
+    assert failed.returncode == 1
+    assert failed.stderr.count("value must be even; got 7.") == 1
+    assert "path: total[0] <- refuse[0]" in failed.stderr
+    assert f"--run-dir {tmp_path / 'run'}" in failed.stderr
+    assert len(failed.stderr.splitlines()) <= 24
+    trace = (tmp_path / "run" / "failure.txt").read_text()
+    assert 'raise ValueError(f"value must be even' in trace
+    assert len(read_journal(tmp_path / "run" / "journal.jsonl")) == 1
+
+
+def test_import_that_fails_in_the_worker_is_the_root_cause(command):
+    words = ["--site", "laptop_htex", "--set", "failure=import"]
+    failed = command(*words, "--run-dir", "run", "--size", "smoke")
+    assert failed.returncode == 1
+    assert "ImportError: libphysics.so.7 must be on the library path" in failed.stderr
+    assert len(failed.stderr.splitlines()) <= 24
+
+
+def test_workers_that_cannot_start_are_explained(tmp_path, command):
+    text = (CHECKOUT / "site-configs" / "laptop_htex.py").read_text()
+    broken = "worker_init='module load physics/7\\nexit 3'"
+    site = tmp_path / "broken.py"
+    site.write_text(text.replace("worker_init=worker_environment()", broken))
+    failed = command("--site", site, "--run-dir", "run", "--size", "smoke")
+    assert failed.returncode == 1
+    assert "workers of executor processes must start; got exit code 3" in failed.stderr
+    assert "module: command not found" in failed.stderr
+    assert len(failed.stderr.splitlines()) <= 24
+
+
+def _matches(pattern, text):
+    import re
+
+    return re.search(pattern, text) is not None
+
+
+def test_folder_where_workers_could_not_start_is_refused(command):
+    words = ["--run-dir", "my run", "--size", "smoke"]
+    refused = command(*words, "--site", "laptop_htex")
+    assert refused.returncode == 1
+    assert "must have no spaces in its path on site laptop_htex" in refused.stderr
+    continued = command(*words)
+    assert continued.returncode == 0, continued.stderr

@@ -1,0 +1,140 @@
+"""The journal: what is finished is never computed twice, and never believed wrongly."""
+
+import errno
+import os
+
+import pytest
+
+from workflows.engine.campaign import gather
+from workflows.engine.events import read_events
+from workflows.engine.journal import read_journal
+from workflows.engine.tasks import Task
+
+
+@pytest.fixture
+def run_squares(tmp_path, campaign_on):
+    """Run five squares and their total; returns the facts and what was computed."""
+    import little_steps as steps
+
+    def run(*, version="1", seed=0, members=5):
+        before = len(read_events(tmp_path / "run"))
+        with campaign_on(seed=seed) as campaign:
+            squares = [
+                campaign.submit(Task(steps.square, "sim", version), steps.Number(i))
+                for i in range(members)
+            ]
+            last = campaign.submit(
+                Task(steps.total, "io", "1"), steps.Numbers(), squares=squares
+            )
+            [manifest] = gather([last])
+        events = read_events(tmp_path / "run")[before:]
+        return manifest, [e["task"] for e in events if e.get("event") == "start"]
+
+    return run
+
+
+def test_finished_tasks_are_not_computed_again(run_squares):
+    first, computed = run_squares()
+    assert len(computed) == 6
+    again, computed = run_squares()
+    assert computed == []
+    assert again == first
+
+
+def test_more_members_compute_only_the_new_ones(run_squares):
+    run_squares(members=5)
+    assert run_squares(members=7)[1] == ["square[5]", "square[6]", "total[0]"]
+
+
+def test_version_and_seed_are_part_of_the_key(run_squares):
+    run_squares()
+    assert len(run_squares(seed=1)[1]) == 6
+    # the squares have the same artefacts and facts as before, so the total stands
+    assert sorted(run_squares(version="2")[1]) == [f"square[{i}]" for i in range(5)]
+
+
+@pytest.mark.parametrize("harm", ["missing", "altered", "shortened"])
+def test_artefact_that_is_not_intact_is_computed_again(tmp_path, run_squares, harm):
+    first, _ = run_squares()
+    path = tmp_path / "run" / "fields" / "4.txt"
+    if harm == "missing":
+        path.unlink()
+    else:
+        path.write_text("17" if harm == "altered" else "1")
+    again, computed = run_squares()
+    assert computed == ["square[4]"]
+    assert path.read_text() == "16"
+    assert again.facts == first.facts
+
+
+@pytest.mark.parametrize("n_bytes", [1, 2, 7, 100])
+def test_torn_tail_costs_one_task_and_is_removed(tmp_path, run_squares, n_bytes):
+    run_squares()
+    path = tmp_path / "run" / "journal.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-n_bytes])
+    assert run_squares()[1] == ["total[0]"]
+    assert len(read_journal(path)) == 6
+    assert path.read_bytes().count(b"\n") == 6
+
+
+def test_flipped_bit_never_yields_another_record(tmp_path, run_squares):
+    run_squares(members=2)
+    path = tmp_path / "run" / "journal.jsonl"
+    whole, records = path.read_bytes(), read_journal(path)
+    assert len(records) == 3
+    for position in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[position] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        left = read_journal(path)
+        # a flipped line end also spoils the line after it
+        assert 1 <= len(left) <= 2, position
+        assert all(record in records for record in left), position
+
+
+def test_result_is_announced_after_its_line_is_durable(
+    tmp_path, campaign_on, monkeypatch
+):
+    import little_steps as steps
+
+    durable, announced = [0], []
+    path = tmp_path / "run" / "journal.jsonl"
+    sync = os.fsync
+
+    def noting_sync(descriptor):
+        sync(descriptor)
+        if os.fstat(descriptor).st_ino == path.stat().st_ino:
+            durable.append(os.fstat(descriptor).st_size)
+
+    def check(future):
+        task = f'"value": {future.result().facts["value"]}'
+        announced.append(task in path.read_bytes()[: durable[-1]].decode())
+
+    with campaign_on() as campaign:
+        monkeypatch.setattr(os, "fsync", noting_sync)
+        futures = [
+            campaign.submit(Task(steps.square, "sim", "1"), steps.Number(i))
+            for i in range(50)
+        ]
+        for future in futures:
+            future.add_done_callback(check)
+        gather(futures)
+    assert announced == [True] * 50
+
+
+def test_result_that_cannot_be_made_durable_is_not_announced(campaign_on, monkeypatch):
+    import little_steps as steps
+
+    def full_disk(descriptor):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    def pipeline():
+        with campaign_on() as campaign:
+            monkeypatch.setattr(os, "fsync", full_disk)
+            gather(
+                [campaign.submit(Task(steps.return_empty, "sim", "1"), steps.Numbers())]
+            )
+
+    with pytest.raises(OSError, match="no space left on device"):
+        pipeline()

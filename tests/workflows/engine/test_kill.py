@@ -1,0 +1,95 @@
+"""A driver killed at any instant: the run continues and ends in the same bits."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from workflows.engine.events import read_events
+from workflows.engine.journal import read_journal
+
+MEMBERS = 12
+
+
+def _words(folder, site, seconds):
+    program = [sys.executable, "-m", "little_workflow", "--run-dir", str(folder)]
+    return [
+        *program,
+        *("--site", site, "--set", f"ensemble.members={MEMBERS}"),
+        *("--set", f"ensemble.seconds={seconds}"),
+    ]
+
+
+def _kill_when(folder, words, n_finished):
+    """SIGKILL the driver's process group once the journal has that many lines."""
+    log = folder.with_suffix(".log").open("wb")
+    driver = subprocess.Popen(words, start_new_session=True, stdout=log, stderr=log)
+    journal = folder / "journal.jsonl"
+    while not journal.exists() or journal.read_bytes().count(b"\n") < n_finished:
+        assert driver.poll() is None, folder.with_suffix(".log").read_text()
+        time.sleep(0.002)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    log.close()
+
+
+def _artefacts(folder):
+    files = [*(folder / "fields").glob("*.txt"), folder / "total.txt"]
+    return {file.name: file.read_bytes() for file in files}
+
+
+@pytest.mark.parametrize(
+    ("site", "kills"),
+    [
+        ("laptop", [0, 1, 5]),
+        pytest.param("laptop", [0, 0, 1, 2, 3, 5, 8, 11, 12], marks=pytest.mark.slow),
+        pytest.param("laptop_htex", [0, 3, 9], marks=pytest.mark.slow),
+    ],
+)
+def test_killed_run_continues_to_the_same_bits(tmp_path, site, kills):
+    words = _words(tmp_path / "straight", site, 0.05)
+    subprocess.run(words, check=True, capture_output=True)
+    folder = tmp_path / "killed"
+    words = _words(folder, site, 0.05)
+    finished = set()
+    for n_finished in kills:
+        _kill_when(folder, words, n_finished)
+        finished |= {r["task"] for r in read_journal(folder / "journal.jsonl")}
+    ended = subprocess.run(words, check=True, capture_output=True, text=True)
+    assert ended.stdout == f"total {sum(i * i for i in range(MEMBERS))}\n"
+    assert _artefacts(folder) == _artefacts(tmp_path / "straight")
+    lines = Counter(r["task"] for r in read_journal(folder / "journal.jsonl"))
+    assert len(lines) == MEMBERS + 1
+    assert set(lines.values()) == {1}, "no finished task ran again"
+    _assert_nothing_started_after_its_line(folder)
+
+
+def _assert_nothing_started_after_its_line(folder):
+    ends = {r["task"]: r["finished"] for r in read_journal(folder / "journal.jsonl")}
+    events = read_events(folder)
+    late = [
+        event["task"]
+        for event in events
+        if event.get("event") == "start" and event["time"] > ends[event["task"]]
+    ]
+    assert late == []
+
+
+def test_interrupted_run_says_how_to_continue(tmp_path):
+    folder = tmp_path / "run"
+    with (tmp_path / "log").open("wb") as log:
+        words = _words(folder, "laptop", 0.2)
+        driver = subprocess.Popen(words, stderr=log, stdout=log)
+        journal = folder / "journal.jsonl"
+        while not journal.exists() or journal.stat().st_size == 0:
+            assert driver.poll() is None
+            time.sleep(0.002)
+        driver.send_signal(signal.SIGINT)
+        assert driver.wait(timeout=30) == 130
+    text = (tmp_path / "log").read_text()
+    assert f"python -m workflows.little --run-dir {folder}" in text
+    assert "Traceback" not in text

@@ -1,0 +1,127 @@
+"""Sites: one machine per file, found by name, and what such files share.
+
+A site file defines `SITE` and `executors()`, a list of fresh Parsl executors; importing
+it starts nothing. Everything that does not differ between machines is the engine's.
+"""
+
+import importlib.util
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+ROLES = ("sim", "train", "io")
+
+_PACKAGES = Path(__file__).parents[2]
+_FOLDERS = (_PACKAGES / "site-configs", Path(__file__).parent / "site_configs")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a workflow may know about a machine.
+
+    Attributes:
+        name: as given to `--site`.
+        status: one line: what it is and where it was tested.
+        cores_per_node: CPU cores that tasks may use.
+        gpus_per_node: accelerators that tasks may use.
+        roles: executor label of each role `sim`, `train`, `io`.
+        rank_launch_prefix: words before the command of a training rank, as `srun`.
+    """
+
+    name: str
+    status: str
+    cores_per_node: int
+    gpus_per_node: int
+    roles: Mapping[str, str]
+    rank_launch_prefix: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFile:
+    """A loaded site file; `executors` builds Parsl executors, which are untyped."""
+
+    site: Site
+    executors: Callable[[], list[Any]]
+    path: Path
+    sha256: str
+
+
+def load_site(name_or_path: str) -> SiteFile:
+    """Load a site by the path of its file or by its name.
+
+    Names are looked up in `site-configs/` of the checkout, then in the installed copy.
+
+    Raises:
+        FileNotFoundError: if there is no such site; names the known ones.
+        ValueError: if the file is not a site file; says what it must define.
+    """
+    path = _find_site_file(name_or_path)
+    module_name = f"_headrace_site_{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"a site file must be a Python file; got {path}.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    spec.loader.exec_module(module)
+    site, executors = getattr(module, "SITE", None), getattr(module, "executors", None)
+    if not isinstance(site, Site) or not callable(executors):
+        raise ValueError(  # noqa: TRY004  # the file is wrong, not an argument's type
+            f"site file {path} must define SITE (a workflows.engine.site.Site) and "
+            f"executors() -> list; got SITE={site!r}, executors={executors!r}."
+        )
+    if set(site.roles) != set(ROLES):
+        raise ValueError(
+            f"SITE.roles of {path} must map {', '.join(ROLES)} to executor labels; "
+            f"got {dict(site.roles)}."
+        )
+    return SiteFile(site, executors, path, sha256(path.read_bytes()).hexdigest())
+
+
+def known_sites() -> list[str]:
+    """Names that `load_site` finds without a path."""
+    return sorted({path.stem for folder in _FOLDERS for path in folder.glob("*.py")})
+
+
+def worker_environment() -> str:
+    """Shell lines for `worker_init`: workers import what the driver imports.
+
+    Workers start elsewhere and see neither the driver's folder nor its thread count.
+    """
+    packages = shlex.quote(str(_PACKAGES))
+    return (
+        f'export PYTHONPATH={packages}"${{PYTHONPATH:+:$PYTHONPATH}}"\n'
+        "export OMP_NUM_THREADS=1"
+    )
+
+
+def python_commands() -> dict[str, Any]:
+    """Executor options that start Parsl's processes with this very interpreter.
+
+    Parsl looks its scripts up on PATH, which lacks them unless the virtual environment
+    is activated.
+    """
+    from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
+
+    package = "parsl.executors.high_throughput"
+    pool = f"{shlex.quote(sys.executable)} -m {package}.process_worker_pool"
+    return {
+        "launch_cmd": DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", pool),
+        "interchange_launch_cmd": [sys.executable, "-m", f"{package}.interchange"],
+    }
+
+
+def _find_site_file(name_or_path: str) -> Path:
+    if name_or_path.endswith(".py") or "/" in name_or_path:
+        candidates = [Path(name_or_path)]
+    else:
+        candidates = [folder / f"{name_or_path}.py" for folder in _FOLDERS]
+    for path in candidates:
+        if path.is_file():
+            return path.resolve()
+    raise FileNotFoundError(
+        f"no site {name_or_path}; known sites: {', '.join(known_sites())}."
+    )

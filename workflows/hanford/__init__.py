@@ -1,0 +1,1 @@
+"""Steady flow under the Hanford Site: prior, ensemble, surrogate, report."""

@@ -1,0 +1,67 @@
+"""The command line of the Hanford workflow."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workflows.engine.command_line import Inputs, Options, Workflow, command_line
+from workflows.hanford.config import SIZES, HanfordConfig, describe_plan, disk_bytes
+
+if TYPE_CHECKING:
+    from workflows.engine.campaign import Campaign
+
+HELP = """Transmissivity and head under the Hanford Site, with uncertainty.
+
+Fits a Gaussian prior to transmissivity measurements, simulates an ensemble of steady
+flow, learns the head with ridge regression and a network, and writes a report. Without
+the published data (--data, $HEADRACE_HANFORD_DATA or --fetch-data) a synthetic aquifer
+of the same kind is used. Results go to runs/hanford/; a run that was stopped or killed
+continues with --run-dir.
+"""
+
+
+def _read_inputs(config: HanfordConfig, options: Options) -> Inputs:
+    from data.sources.aquifer_file import pack_aquifer
+    from workflows.hanford.site_data import describe, find_aquifer
+
+    aquifer = find_aquifer(
+        options["data"],
+        fetch=options["fetch_data"],
+        say=partial(typer.echo, err=True),
+    )
+    typer.echo(describe(aquifer))
+    return {"aquifer.npz": pack_aquifer(aquifer)}
+
+
+def _run(config: HanfordConfig, campaign: "Campaign") -> str:
+    from workflows.hanford.pipeline import run
+
+    return run(config, campaign)
+
+
+application = command_line(
+    Workflow(
+        name="hanford",
+        help=HELP,
+        config=HanfordConfig,
+        sizes=SIZES,
+        plan=describe_plan,
+        run=_run,
+        read_inputs=_read_inputs,
+        disk_bytes=disk_bytes,
+        options={
+            "data": Annotated[
+                Path | None, typer.Option(help="Folder of the published data.")
+            ],
+            "fetch_data": Annotated[
+                bool,
+                typer.Option(
+                    "--fetch-data",
+                    help="Fetch the published data into a cache.",
+                ),
+            ],
+        },
+    )
+)

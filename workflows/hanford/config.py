@@ -1,0 +1,132 @@
+"""What a user of the Hanford workflow may set; the defaults are of standard size."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class PriorConfig(_Section):
+    """Gaussian prior of log-transmissivity, conditioned on one observation set."""
+
+    n_observations: Literal[10, 50, 100] = Field(
+        default=100, description="size of the published observation sets to use"
+    )
+    observation_set: int = Field(
+        default=0, ge=0, lt=10, description="which of the ten sets of that size"
+    )
+    kernel: Literal["matern12", "matern32", "matern52", "squared_exponential"] = Field(
+        default="matern52", description="covariance family, fitted to the set"
+    )
+    variance_share: float = Field(
+        default=0.99, gt=0, le=1, description="variance that the kept KL modes hold"
+    )
+
+
+MIN_TRAINING_MEMBERS = 10
+
+
+class EnsembleConfig(_Section):
+    """Members: those for training come first, those for the test last."""
+
+    members: int = Field(default=2500, ge=20, description="simulated members")
+    test_members: int = Field(
+        default=500, ge=5, description="of them held out of all training"
+    )
+    block: int = Field(
+        default=500, ge=1, description="members per task, shard of the store"
+    )
+    quorum: float = Field(
+        default=0.95, gt=0, le=1, description="share of members that must not fail"
+    )
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks, the last of which may be shorter."""
+        return -(-self.members // self.block)
+
+    @model_validator(mode="after")
+    def _has_training_members(self) -> Self:
+        n_training = self.members - self.test_members
+        if n_training < MIN_TRAINING_MEMBERS:
+            raise ValueError(
+                "members - test_members must leave at least "
+                f"{MIN_TRAINING_MEMBERS} for training; got {n_training}"
+            )
+        return self
+
+
+class TrainConfig(_Section):
+    """Training of the regression network; one network per number of members."""
+
+    members: tuple[int, ...] = Field(
+        default=(250, 500, 1000, 2000),
+        min_length=1,
+        description="numbers of training members of the learning curve",
+    )
+    steps: int = Field(default=500, ge=1, description="optimiser steps of each network")
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    threads: int = Field(default=1, ge=1, description="threads of a training process")
+
+
+class HanfordConfig(_Section):
+    """Settings of one run."""
+
+    prior: PriorConfig = PriorConfig()
+    ensemble: EnsembleConfig = EnsembleConfig()
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _enough_training_members(self) -> Self:
+        available = self.ensemble.members - self.ensemble.test_members
+        allowed = range(MIN_TRAINING_MEMBERS, available + 1)
+        wrong = [n for n in self.train.members if n not in allowed]
+        if wrong:
+            raise ValueError(
+                f"train.members must lie between {allowed.start} and the {available} "
+                f"that are not held out; got {wrong}"
+            )
+        return self
+
+
+def describe_plan(config: HanfordConfig) -> str:
+    """What a run of this config does, for `--dry-run`."""
+    ensemble, train = config.ensemble, config.train
+    n_measured = config.prior.n_observations
+    sizes = ", ".join(map(str, train.members))
+    return "\n".join(
+        [
+            f"  fit_prior       1 task (sim): {n_measured} measurements",
+            f"  simulate_block  {ensemble.n_blocks} tasks (sim): {ensemble.members} "
+            f"members in blocks of {ensemble.block}",
+            "  summarise       1 task (io)",
+            f"  fit_baseline    {len(train.members)} tasks (train): {sizes} members",
+            f"  train_network   {len(train.members)} tasks (train): {train.steps} steps"
+            f" with {train.threads} thread(s) each",
+            "  evaluate        1 task (sim), then the report",
+        ]
+    )
+
+
+def disk_bytes(config: HanfordConfig) -> int:
+    """Bytes that a run writes: two float32 fields per member, and some constants."""
+    n_cells = 2000
+    constants = 100_000_000 * (1 + len(config.train.members))
+    return 2 * 4 * n_cells * config.ensemble.members + constants
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "ensemble": {"members": 120, "test_members": 40, "block": 60},
+        "train": {"members": (40, 80), "steps": 40},
+    },
+    "standard": {},
+    "full": {
+        "ensemble": {"members": 20000, "test_members": 2000, "block": 1000},
+        "train": {"members": (250, 500, 1000, 2000, 4000, 16000), "steps": 4000},
+    },
+}

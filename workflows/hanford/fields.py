@@ -1,0 +1,93 @@
+"""The files that the steps of the Hanford workflow share, and how to read them."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data.durable_files import write_durably
+from data.ensemble_store import Variable, failed_members, read_members
+from data.sources.aquifer import Aquifer
+from simulators.random_fields import KarhunenLoeve
+from simulators.subsurface import FlowMesh, Forcing, unstructured_mesh
+
+AQUIFER = "inputs/aquifer.npz"
+STORE = "fields/ensemble.zarr"
+LOG_TRANSMISSIVITY = Variable(
+    "log_transmissivity", "1", "natural logarithm of transmissivity in m2/d"
+)
+HEAD = Variable("hydraulic_head", "m", "hydraulic head")
+
+
+def flow_problem(aquifer: Aquifer) -> tuple[FlowMesh, Forcing]:
+    """The site's mesh with its boundary conditions."""
+    mesh = unstructured_mesh(
+        aquifer.cell_centroids,
+        aquifer.face_cells,
+        aquifer.face_centroids,
+        aquifer.face_normals,
+        aquifer.head_faces,
+        aquifer.inflow_faces,
+    )
+    forcing = Forcing(
+        head=torch.tensor(aquifer.head_values_m),
+        inflow=torch.tensor(aquifer.inflow_values_m3_per_day),
+    )
+    return mesh, forcing
+
+
+def write_arrays(path: Path, **arrays: NDArray[np.generic] | Tensor) -> None:
+    """Writes named arrays as a NumPy archive, durably; equal arrays, equal bytes."""
+    buffer = io.BytesIO()
+    named: dict[str, Any] = {n: np.asarray(array) for n, array in arrays.items()}
+    np.savez(buffer, **named)
+    path.parent.mkdir(exist_ok=True)
+    write_durably(path, [buffer.getvalue()])
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[np.float64]]:
+    """Reads what `write_arrays` wrote."""
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def write_expansion(path: Path, expansion: KarhunenLoeve) -> None:
+    """Writes the prior as its Karhunen-Loève expansion."""
+    write_arrays(
+        path,
+        mean=expansion.mean,
+        modes=expansion.modes,
+        eigenvalues=expansion.eigenvalues,
+        weights=expansion.weights,
+        total_variance=np.array(expansion.total_variance),
+    )
+
+
+def read_expansion(path: Path) -> KarhunenLoeve:
+    """Reads the prior."""
+    arrays = {name: torch.tensor(array) for name, array in read_arrays(path).items()}
+    total = float(arrays.pop("total_variance"))
+    return KarhunenLoeve(**arrays, total_variance=total)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MemberFields:
+    """Stored members that did not fail, float32: ids (m,), ln T and head [m] (m, n)."""
+
+    ids: NDArray[np.int64]
+    log_transmissivity: Tensor
+    head: Tensor
+
+
+def read_fields(store: Path, members: range) -> MemberFields:
+    """Reads a range of members without those that failed."""
+    failed = failed_members(store)
+    ids = np.array([m for m in members if m not in failed], dtype=np.int64)
+    names = (LOG_TRANSMISSIVITY.name, HEAD.name)
+    fields = (torch.from_numpy(read_members(store, name, ids)) for name in names)
+    return MemberFields(ids, *fields)

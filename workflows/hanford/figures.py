@@ -1,0 +1,211 @@
+"""The pictures of a Hanford report; maps are in kilometres, heads in metres."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.sources.aquifer import Aquifer
+from workflows.engine.report import figure_style
+from workflows.hanford.learning import BATCHES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Arrays = Mapping[str, NDArray[np.float64]]
+Scores = Mapping[str, Mapping[str, Sequence[float]]]
+
+LN_T = "ln T, T in m²/d"
+COLOURS = {
+    "mean": "#8c8c8c",
+    "ridge": "#d1762b",
+    "untrained": "#7a5aa6",
+    "network": "#1f5f8b",
+    "solver": "#2e7d4f",
+}
+LABELS = {
+    "mean": "mean of the training members",
+    "ridge": "ridge regression",
+    "untrained": "network before training",
+    "network": "network",
+}
+
+
+def site_map(
+    aquifer: Aquifer, head: NDArray[np.float64], observed: NDArray[np.int64]
+) -> "Figure":
+    """Rivers with their stage, inflow faces, wells and measured cells on the head."""
+    import matplotlib.pyplot as plt
+    from matplotlib.collections import LineCollection
+
+    with figure_style():
+        figure, axes = plt.subplots(figsize=(7.5, 7.5))
+        _draw_field(axes, aquifer, head, "head of the reference field, m")
+        nodes = _kilometres(aquifer, aquifer.node_coordinates)
+        for faces, colour, width, label in (
+            (aquifer.head_faces, "#1f77d4", 3.0, "river: head given"),
+            (aquifer.inflow_faces, "#d62728", 4.0, "inflow given"),
+        ):
+            lines = LineCollection(
+                list(nodes[aquifer.face_nodes[faces]]),
+                colors=colour,
+                lw=width,
+                label=label,
+            )
+            axes.add_collection(lines)
+        centroids = _kilometres(aquifer, aquifer.cell_centroids)
+        wells, measured = centroids[aquifer.well_cells], centroids[observed]
+        axes.scatter(wells[:, 0], wells[:, 1], s=5, c="white", lw=0, label="head well")
+        axes.scatter(
+            measured[:, 0],
+            measured[:, 1],
+            s=20,
+            c="none",
+            edgecolors="black",
+            label="ln T measured",
+        )
+        axes.legend(loc="lower left", facecolor="#9aa6b4", frameon=True)
+        return figure
+
+
+def field_maps(aquifer: Aquifer, statistics: Arrays) -> "Figure":
+    """Mean and standard deviation of ln T and head over the ensemble."""
+    import matplotlib.pyplot as plt
+
+    with figure_style():
+        figure, axes = plt.subplots(2, 2, figsize=(9.0, 9.4))
+        for row, variable, label, maps in (
+            (axes[0], "log_transmissivity", LN_T, ("viridis", "magma")),
+            (axes[1], "hydraulic_head", "head, m", ("viridis", "magma")),
+        ):
+            for ax, moment, colours in zip(
+                row, ("mean", "deviation"), maps, strict=True
+            ):
+                title = (
+                    f"{'mean' if moment == 'mean' else 'standard deviation'} of {label}"
+                )
+                values = statistics[f"{moment}_{variable}"]
+                _draw_field(ax, aquifer, values, title, colours)
+        return figure
+
+
+def sample_pairs(aquifer: Aquifer, evaluation: Arrays) -> "Figure":
+    """Test members: ln T, simulated head, and the errors of ridge and network."""
+    import matplotlib.pyplot as plt
+
+    fields = evaluation["sample_log_transmissivity"]
+    heads = evaluation["sample_simulator"]
+    errors = {m: evaluation[f"sample_{m}"] - heads for m in ("ridge", "network")}
+    bound = float(np.quantile(np.abs(errors["ridge"]), 0.995))
+    with figure_style():
+        figure, axes = plt.subplots(len(fields), 4, figsize=(13.0, 3.5 * len(fields)))
+        for k, row in enumerate(axes):
+            _draw_field(row[0], aquifer, fields[k], LN_T)
+            _draw_field(row[1], aquifer, heads[k], "simulated head, m")
+            for ax, (model, error) in zip(row[2:], errors.items(), strict=True):
+                title = f"{model} - simulator, m"
+                _draw_field(ax, aquifer, error[k], title, "RdBu_r", (-bound, bound))
+        return figure
+
+
+def training_curves(epochs: Sequence[Mapping[str, float]]) -> "Figure":
+    """Training and held-out error of each network against optimiser epochs."""
+    import matplotlib.pyplot as plt
+
+    sizes = sorted({int(record["members"]) for record in epochs})
+    with figure_style():
+        figure, ax = plt.subplots()
+        colours = plt.get_cmap("viridis")(np.linspace(0.85, 0.1, len(sizes)))
+        for size, colour in zip(sizes, colours, strict=True):
+            # a training that was killed and continued may have logged an epoch twice
+            last = {int(r["epoch"]): r for r in epochs if r["members"] == size}
+            share = np.array(sorted(last)) / max(last)
+            for name, style in (("held_out_rmse_m", "-"), ("training_rmse_m", ":")):
+                curve = [last[epoch][name] for epoch in sorted(last)]
+                label = f"{size} members" if style == "-" else None
+                ax.plot(share, curve, style, color=colour, label=label)
+        ax.set(xlabel="share of training done", ylabel="RMSE of head, m", yscale="log")
+        ax.legend(title="held out (solid), training (dotted)")
+        return figure
+
+
+def learning_curves(scores: Scores) -> "Figure":
+    """Error of every model against the number of training members, 90 % intervals."""
+    import matplotlib.pyplot as plt
+
+    with figure_style():
+        figure, ax = plt.subplots()
+        for model, by_size in scores.items():
+            sizes = [int(size) for size in by_size]
+            value, low, high = np.array(list(by_size.values())).T
+            ax.fill_between(sizes, low, high, color=COLOURS[model], alpha=0.2, lw=0)
+            ax.plot(sizes, value, "o-", color=COLOURS[model], label=LABELS[model])
+        ax.set(
+            xlabel="training members",
+            ylabel="RMSE of head, m",
+            xscale="log",
+            yscale="log",
+        )
+        ax.set_xticks(sizes, [str(size) for size in sizes])
+        ax.minorticks_off()
+        ax.legend()
+        return figure
+
+
+def answer_costs(costs: Mapping[str, float]) -> "Figure":
+    """Time per head field of solver and network, by members per call."""
+    import matplotlib.pyplot as plt
+
+    with figure_style():
+        figure, ax = plt.subplots(figsize=(7.0, 3.4))
+        for shift, model in ((-0.2, "solver"), (0.2, "network")):
+            times = [1e3 * costs[f"{model}_{batch}_s"] for batch in BATCHES]
+            bars = ax.bar(
+                np.arange(len(BATCHES)) + shift,
+                times,
+                0.38,
+                color=COLOURS[model],
+                label=model,
+            )
+            ax.bar_label(bars, fmt="%.2g", padding=2)
+        ax.set_xticks(range(len(BATCHES)), [str(batch) for batch in BATCHES])
+        ax.set(
+            xlabel="members per call",
+            ylabel="ms per head field, one core",
+            yscale="log",
+        )
+        ax.margins(y=0.15)
+        ax.legend()
+        return figure
+
+
+def _kilometres(aquifer: Aquifer, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (aquifer.origin_m + aquifer.length_scale_m * points) / 1000
+
+
+def _draw_field(
+    ax: "Axes",
+    aquifer: Aquifer,
+    values: NDArray[np.float64],
+    title: str,
+    colours: str = "viridis",
+    limits: tuple[float, float] | None = None,
+) -> None:
+    """One value per cell as coloured quadrilaterals; the scale spans 99 % of them."""
+    from matplotlib.collections import PolyCollection
+
+    nodes = _kilometres(aquifer, aquifer.node_coordinates)
+    cells = PolyCollection(list(nodes[aquifer.cell_nodes]), array=values, cmap=colours)
+    cells.set_edgecolor("face")
+    # a few cells beside an inflow would else take the whole scale
+    low, high = limits or np.quantile(values, [0.005, 0.995])
+    cells.set_clim(low, high)
+    ax.add_collection(cells)
+    ax.autoscale_view()
+    ax.grid(visible=False)
+    ax.set(aspect="equal", xlabel="east, km", ylabel="north, km", title=title)
+    is_cut = values.min() < low, values.max() > high
+    extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[is_cut]
+    ax.figure.colorbar(cells, ax=ax, shrink=0.8, extend=extend)

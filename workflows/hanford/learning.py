@@ -1,0 +1,302 @@
+"""The steps of the Hanford workflow that learn: ridge, network, their evaluation.
+
+Test members are the last of the ensemble; no fit, choice or training sees them.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.sources.aquifer import Aquifer
+from data.sources.aquifer_file import read_aquifer
+from simulators.random_fields import KarhunenLoeve, coordinates_of
+from simulators.subsurface import FlowSolver
+from surrogates.distributed.checkpoint import load_checkpoint, sole_writer
+from surrogates.distributed.launcher import launch
+from surrogates.regression.model import (
+    HeadNetwork,
+    LinearSkip,
+    NetworkShape,
+    network_from_state,
+)
+from surrogates.regression.train import (
+    Members,
+    TrainingSettings,
+    predict,
+    train_head_network,
+)
+from surrogates.ridge import Ridge, fit_ridge
+from surrogates.scores import rmse, rmse_interval
+from workflows.engine.artefacts import Manifest, artefact
+from workflows.engine.events import Log, event_log
+from workflows.hanford.fields import (
+    AQUIFER,
+    STORE,
+    flow_problem,
+    read_arrays,
+    read_expansion,
+    read_fields,
+    write_arrays,
+)
+
+RIDGE_COORDINATES = (50, 150, 300, 600, 1200)
+N_SHOWN = 100  # held-out members whose error a training curve shows
+N_SAMPLES = 3  # test members whose fields are kept for the report
+BATCHES = (1, 16, 128)  # members per call when the cost of an answer is measured
+MIN_SECONDS = 0.3  # of each measurement of cost
+
+
+@dataclass(frozen=True, slots=True)
+class RidgeRecord:
+    """A ridge regression on the first `members` members."""
+
+    members: int
+
+
+def fit_baseline(
+    record: RidgeRecord,
+    folder: Path,
+    log: Log,
+    *,
+    prior: Manifest,
+    blocks: Sequence[Manifest],
+) -> Manifest:
+    """Fits head on the Karhunen-Loève coordinates of log-transmissivity."""
+    expansion = read_expansion(folder / prior.artefacts["prior"].path)
+    members = read_fields(folder / STORE, range(record.members))
+    coordinates = scaled_coordinates(expansion, members.log_transmissivity)
+    ridge = fit_ridge(coordinates, members.head.double(), RIDGE_COORDINATES)
+    path = folder / "fields" / f"ridge_{record.members}.npz"
+    write_arrays(
+        path,
+        coefficients=ridge.coefficients,
+        centre=ridge.centre,
+        mean=ridge.mean,
+        penalty=np.array(ridge.penalty),
+    )
+    facts = {"coordinates": ridge.n_coordinates, "penalty": ridge.penalty}
+    return Manifest({"ridge": artefact(path, folder)}, facts)
+
+
+def read_ridge(path: Path) -> Ridge:
+    """Reads a fitted ridge regression."""
+    arrays = {name: torch.tensor(array) for name, array in read_arrays(path).items()}
+    penalty = float(arrays.pop("penalty"))
+    return Ridge(**arrays, penalty=penalty)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRecord:
+    """A network to train on the first `members` members of `ensemble_members`."""
+
+    members: int
+    ensemble_members: int
+    test_members: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    threads: int
+    seed: int
+
+
+def train_network(
+    record: NetworkRecord,
+    folder: Path,
+    log: Log,
+    *,
+    prior: Manifest,
+    ridge: Manifest,
+    blocks: Sequence[Manifest],
+) -> Manifest:
+    """Trains a network in a process of its own; goes on from an earlier checkpoint."""
+    path = folder / "checkpoints" / f"network_{record.members}.pt"
+    path.parent.mkdir(exist_ok=True)
+    arguments = {
+        "folder": str(folder),
+        "checkpoint": str(path),
+        "prior": str(folder / prior.artefacts["prior"].path),
+        "ridge": str(folder / ridge.artefacts["ridge"].path),
+        "data_digest": _digest_of([ridge, *blocks]),
+        "record": {name: getattr(record, name) for name in record.__slots__},
+    }
+    facts = launch(
+        "workflows.hanford.learning:train_rank",
+        arguments,
+        n_threads=record.threads,
+        folder=folder / "checkpoints",
+    )
+    return Manifest({"network": artefact(path, folder)}, facts)
+
+
+def train_rank(
+    *,
+    folder: str,
+    checkpoint: str,
+    prior: str,
+    ridge: str,
+    data_digest: str,
+    record: dict[str, object],
+) -> dict[str, float]:
+    """What the training process does."""
+    settings = NetworkRecord(**record)  # type: ignore[arg-type]  # JSON of one
+    run = Path(folder)
+    log = event_log(run)
+    aquifer = read_aquifer(run / AQUIFER)
+    training = read_fields(run / STORE, range(settings.members))
+    shown = read_fields(run / STORE, _test_range(settings))
+    torch.manual_seed(settings.seed)
+    network = HeadNetwork(
+        *flow_problem(aquifer),
+        linear_skip(
+            read_expansion(Path(prior)).mean,
+            read_expansion(Path(prior)).modes,
+            read_ridge(Path(ridge)),
+            Members(training.log_transmissivity, training.head),
+        ),
+        NetworkShape(),
+    )
+    schedule = TrainingSettings(
+        settings.steps, settings.batch_size, settings.learning_rate, settings.seed
+    )
+    with sole_writer(Path(checkpoint)):
+        train_head_network(
+            network,
+            Members(training.log_transmissivity, training.head),
+            schedule,
+            Path(checkpoint),
+            data_digest,
+            shown=Members(shown.log_transmissivity[:N_SHOWN], shown.head[:N_SHOWN]),
+            log=log,
+        )
+    return {"parameters": sum(p.numel() for p in network.parameters())}
+
+
+def linear_skip(
+    mean_field: Tensor, modes: Tensor, ridge: Ridge, training: Members
+) -> LinearSkip:
+    """The ridge prediction as a map from cells to cells, x = (Y - mean_field) modes."""
+    deviation = training.log_transmissivity - mean_field
+    spread = training.head - training.head.mean(0)
+    return LinearSkip(
+        mean_log_transmissivity=mean_field,
+        mean_head=ridge.predict(torch.zeros(ridge.n_coordinates, dtype=torch.float64)),
+        matrix=modes[:, : ridge.n_coordinates] @ ridge.coefficients,
+        log_transmissivity_scale=float(deviation.square().mean().sqrt()),
+        head_scale_m=float(spread.square().mean().sqrt()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRecord:
+    """Which models to score, by their number of training members, and on what."""
+
+    sizes: tuple[int, ...]
+    ensemble_members: int
+    test_members: int
+    seed: int
+
+
+def evaluate(
+    record: EvaluationRecord,
+    folder: Path,
+    log: Log,
+    *,
+    prior: Manifest,
+    ridges: Sequence[Manifest],
+    networks: Sequence[Manifest],
+    blocks: Sequence[Manifest],
+) -> Manifest:
+    """Scores mean, ridge, untrained and trained network on the test members."""
+    expansion = read_expansion(folder / prior.artefacts["prior"].path)
+    test = read_fields(folder / STORE, _test_range(record))
+    coordinates = scaled_coordinates(expansion, test.log_transmissivity)
+    generator = torch.Generator().manual_seed(record.seed)
+    scores: dict[str, dict[str, list[float]]] = {}
+    kept: dict[str, Tensor] = {}
+    for size, fitted, trained in zip(record.sizes, ridges, networks, strict=True):
+        ridge = read_ridge(folder / fitted.artefacts["ridge"].path)
+        network = read_network(folder / trained.artefacts["network"].path)
+        training = read_fields(folder / STORE, range(size))
+        kept = {
+            "mean": training.head.mean(0).expand_as(test.head),
+            "ridge": ridge.predict(coordinates).float(),
+            "untrained": predict(_untrained(network), test.log_transmissivity),
+            "network": predict(network, test.log_transmissivity),
+        }
+        for model, head in kept.items():
+            interval = rmse_interval(head, test.head, generator)
+            score = [float(rmse(head, test.head)), *interval]
+            scores.setdefault(model, {})[str(size)] = score
+    path = folder / "fields" / "evaluation.npz"
+    errors = {
+        f"error_{m}": (h - test.head).square().mean(0).sqrt() for m, h in kept.items()
+    }
+    samples = {f"sample_{model}": head[:N_SAMPLES] for model, head in kept.items()}
+    write_arrays(
+        path,
+        **errors,
+        **samples,
+        sample_log_transmissivity=test.log_transmissivity[:N_SAMPLES],
+        sample_simulator=test.head[:N_SAMPLES],
+    )
+    costs = _costs(read_aquifer(folder / AQUIFER), network, test.log_transmissivity)
+    return Manifest({"evaluation": artefact(path, folder)}, {"rmse_m": scores}, costs)
+
+
+def read_network(path: Path) -> HeadNetwork:
+    """The network of a checkpoint."""
+    return network_from_state(load_checkpoint(path)["description"])
+
+
+def _untrained(network: HeadNetwork) -> HeadNetwork:
+    """The same structure before training: what the mesh operator gives by itself."""
+    return HeadNetwork(network.mesh, network.forcing, network.skip, network.shape)
+
+
+def _costs(aquifer: Aquifer, network: HeadNetwork, fields: Tensor) -> dict[str, float]:
+    """Seconds per answer of solver and network by number of members per call."""
+    mesh, forcing = flow_problem(aquifer)
+    solver = FlowSolver(mesh)
+    costs = {}
+    for batch in BATCHES:
+        members = fields[torch.arange(batch) % len(fields)]
+        in_double = members.double()
+        solve = partial(solver.solve, in_double, forcing)
+        costs[f"solver_{batch}_s"] = _seconds_per_call(solve) / batch
+        answer = partial(predict, network, members)
+        costs[f"network_{batch}_s"] = _seconds_per_call(answer) / batch
+    return costs
+
+
+def _seconds_per_call(call: Callable[[], object]) -> float:
+    """Median time of a call, over at least `MIN_SECONDS`."""
+    call()
+    times: list[float] = []
+    while sum(times) < MIN_SECONDS:
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return float(np.median(times))
+
+
+def scaled_coordinates(expansion: KarhunenLoeve, fields: Tensor) -> Tensor:
+    """Karhunen-Loève coordinates times the root of their variance, (members, k)."""
+    return coordinates_of(expansion, fields.double()) * expansion.eigenvalues.sqrt()
+
+
+def _test_range(record: "NetworkRecord | EvaluationRecord") -> range:
+    return range(record.ensemble_members - record.test_members, record.ensemble_members)
+
+
+def _digest_of(manifests: Sequence[Manifest]) -> str:
+    """One digest of all artefacts of some manifests."""
+    parts = [item for manifest in manifests for item in manifest.artefacts.values()]
+    text = "\n".join(sorted(f"{part.path} {part.sha256}" for part in parts))
+    return hashlib.sha256(text.encode()).hexdigest()

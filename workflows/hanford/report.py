@@ -1,0 +1,287 @@
+"""Summary and report of a Hanford run, from the manifests and files of its tasks."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.sources.aquifer import Aquifer
+from data.sources.aquifer_file import read_aquifer
+from workflows.engine.artefacts import Manifest
+from workflows.engine.events import read_events
+from workflows.engine.report import (
+    Grid,
+    Illustration,
+    Metric,
+    Section,
+    Summary,
+    write_report,
+    write_summary,
+)
+from workflows.hanford import figures
+from workflows.hanford.config import HanfordConfig
+from workflows.hanford.fields import AQUIFER, read_arrays
+from workflows.hanford.site_data import describe
+
+NOMINAL_COVERAGE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What the tasks of a run found."""
+
+    prior: Manifest
+    statistics: Manifest
+    evaluation: Manifest
+
+
+def write_results(folder: Path, config: HanfordConfig, results: Results) -> str:
+    """Writes `summary.json` and `report.html`; returns the closing words."""
+    aquifer = read_aquifer(folder / AQUIFER)
+    run: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    summary = _summary(run, aquifer, results)
+    write_summary(folder / "summary.json", summary)
+    write_report(
+        folder / "report.html",
+        title="Transmissivity and head under the Hanford Site"
+        if not aquifer.is_synthetic
+        else "Transmissivity and head of a synthetic aquifer",
+        lead=_lead(aquifer, config, results),
+        summary=summary,
+        sections=_sections(folder, aquifer, config, results),
+        provenance=_provenance(run, aquifer),
+    )
+    rmse = _rmse(results)
+    return "\n".join(
+        [
+            describe(aquifer),
+            f"head error on test members: mean {rmse['mean'][0]:.3f} m, "
+            f"ridge {rmse['ridge'][0]:.3f} m, network {rmse['network'][0]:.3f} m",
+            f"report: {folder / 'report.html'}",
+        ]
+    )
+
+
+def _rmse(results: Results) -> dict[str, Sequence[float]]:
+    """RMSE [m] and interval of each model with the most training members."""
+    scores: Mapping[str, Mapping[str, Sequence[float]]] = results.evaluation.facts[
+        "rmse_m"
+    ]  # type: ignore[assignment]  # JSON
+    return {model: list(by_size.values())[-1] for model, by_size in scores.items()}
+
+
+def _summary(run: Mapping[str, Any], aquifer: Aquifer, results: Results) -> Summary:
+    rmse = _rmse(results)
+    baselines = {model: rmse[model][0] for model in ("mean", "ridge", "untrained")}
+    facts: dict[str, Any] = {**results.prior.facts, **results.statistics.facts}
+    metrics = {
+        "network_head_rmse": Metric(
+            value=rmse["network"][0],
+            unit="m",
+            interval=(rmse["network"][1], rmse["network"][2]),
+            baselines=baselines,
+        ),
+        "network_share_of_ridge_rmse": Metric(
+            value=rmse["network"][0] / rmse["ridge"][0],
+            unit="1",
+            baselines={"ridge": 1.0},
+        ),
+        "reference_head_coverage_90": Metric(
+            value=facts["reference_coverage"],
+            unit="1",
+            baselines={"nominal": NOMINAL_COVERAGE},
+        ),
+        "ensemble_mean_head_rmse": Metric(
+            value=facts["reference_head_rmse_m"], unit="m"
+        ),
+        "kriging_log_transmissivity_rmse": Metric(
+            value=facts["kriging_rmse"],
+            unit="1",
+            baselines={"mean": float(aquifer.reference_log_transmissivity.std())},
+        ),
+        "failed_members": Metric(value=float(len(facts["failed"])), unit="1"),
+    }
+    return Summary.model_validate(
+        {
+            "workflow": run["workflow"],
+            "run_id": run["run_id"],
+            "status": "complete",
+            "aquifer": "synthetic" if aquifer.is_synthetic else "hanford",
+            "seed": run["seed"],
+            "prior": {name: results.prior.facts[name] for name in _PRIOR_FACTS},
+            "metrics": metrics,
+            "timings": dict(results.evaluation.timings),
+        }
+    )
+
+
+_PRIOR_FACTS = (
+    "mean",
+    "variance",
+    "correlation_length_m",
+    "nugget",
+    "modes",
+    "captured_share",
+)
+
+
+def _lead(aquifer: Aquifer, config: HanfordConfig, results: Results) -> list[str]:
+    facts: dict[str, Any] = {**results.prior.facts, **results.statistics.facts}
+    n_failed = len(facts["failed"])
+    rmse, costs = _rmse(results), results.evaluation.timings
+    ratio = costs["network_128_s"] / costs["solver_128_s"]
+    value, low, high = rmse["network"]
+    prior = (
+        f"{config.prior.n_observations} measurements of ln T condition a Gaussian "
+        f"prior ({config.prior.kernel}, variance {facts['variance']:.2f}, correlation "
+        f"length {facts['correlation_length_m'] / 1000:.2f} km, nugget "
+        f"{facts['nugget']:.2f}). "
+    )
+    answer = (
+        f"{facts['members'] - n_failed} of {facts['members']} members were simulated, "
+        f"{n_failed} failed and are left out. The head is uncertain by "
+        f"{facts['head_deviation_median_m']:.2f} m (median deviation over cells); the "
+        f"90 % interval holds the reference head in {facts['reference_coverage']:.0%} "
+        "of the cells."
+    )
+    learned = (
+        f"The network predicts the head of unseen members to {value:.3f} m "
+        f"({low:.3f} to {high:.3f}), ridge regression to {rmse['ridge'][0]:.3f} m, the "
+        f"ensemble mean to {rmse['mean'][0]:.3f} m. "
+    )
+    verdict = (
+        f"The simulator is exact and {ratio:.1f} times faster than the network: on "
+        "this problem the network is no replacement for it."
+        if ratio > 1
+        else f"The network answers {1 / ratio:.1f} times faster than the simulator."
+    )
+    return [f"{describe(aquifer)}.", prior + answer, learned + verdict]
+
+
+def _sections(
+    folder: Path, aquifer: Aquifer, config: HanfordConfig, results: Results
+) -> list[Section]:
+    statistics = read_arrays(folder / results.statistics.artefacts["statistics"].path)
+    evaluation = read_arrays(folder / results.evaluation.artefacts["evaluation"].path)
+    epochs = [e for e in read_events(folder) if e.get("event") == "epoch"]
+    scores: Any = results.evaluation.facts["rmse_m"]
+    sets = aquifer.observation_sets[config.prior.n_observations]
+    return [
+        Section(
+            "The site",
+            [
+                "Steady confined flow, -∇·(T∇h) = 0, by two-point-flux finite volumes. "
+                "Rivers prescribe the head on part of the boundary, upland inflow "
+                "enters through a few faces, the rest is closed."
+            ],
+            [
+                Illustration(
+                    "site",
+                    figures.site_map(
+                        aquifer,
+                        statistics["reference_hydraulic_head"],
+                        sets[config.prior.observation_set],
+                    ),
+                    "Head of the reference transmissivity, boundary conditions, wells "
+                    "and the cells in which ln T is measured.",
+                )
+            ],
+        ),
+        Section(
+            "What the measurements leave open",
+            figures=[
+                Illustration(
+                    "fields",
+                    figures.field_maps(aquifer, statistics),
+                    "Mean and standard deviation over the ensemble. The deviation of "
+                    "ln T vanishes where it was measured.",
+                )
+            ],
+            tables=[_failed_members(results)],
+        ),
+        Section(
+            "Learning the head",
+            [
+                "The network starts from the ridge prediction and takes three learned "
+                "steps with the residual of the discrete flow equations. 'Before "
+                "training' is the same structure with its initial weights: what the "
+                "mesh operator gives without learning."
+            ],
+            [
+                Illustration(
+                    "pairs",
+                    figures.sample_pairs(aquifer, evaluation),
+                    "Three test members, and what ridge and network miss.",
+                ),
+                Illustration(
+                    "training",
+                    figures.training_curves(epochs),  # type: ignore[arg-type]  # JSON
+                    "Error during training; held-out members are shown, never used.",
+                ),
+                Illustration(
+                    "learning",
+                    figures.learning_curves(scores),
+                    "Error on the test members against the number of training members; "
+                    "bands are 90 % bootstrap intervals over members.",
+                ),
+            ],
+            [_score_table(scores)],
+        ),
+        Section(
+            "What an answer costs",
+            [
+                "Time per head field on one core, assembly included. The sparse solver "
+                "is exact; a surrogate of the head alone pays off only where the "
+                "simulator is dearer than here."
+            ],
+            [
+                Illustration(
+                    "cost",
+                    figures.answer_costs(results.evaluation.timings),
+                    "Time per answer by number of members per call.",
+                )
+            ],
+        ),
+    ]
+
+
+def _score_table(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Grid:
+    sizes = list(next(iter(scores.values())))
+    rows = [
+        [
+            figures.LABELS[model],
+            *(
+                f"{v:.3f} ({low:.3f} to {high:.3f})"
+                for v, low, high in by_size.values()
+            ),
+        ]
+        for model, by_size in scores.items()
+    ]
+    return Grid(
+        ["RMSE of head, m", *(f"{size} members" for size in sizes)],
+        rows,
+        "Test members; 90 % bootstrap interval in brackets.",
+    )
+
+
+def _failed_members(results: Results) -> Grid:
+    failed: Any = results.statistics.facts["failed"]
+    return Grid(
+        ["member", "cause"],
+        [[member, str(cause)[:200]] for member, cause in failed.items()]
+        or [["none", ""]],
+        "Members without a result, left out of everything.",
+    )
+
+
+def _provenance(run: Mapping[str, Any], aquifer: Aquifer) -> dict[str, str]:
+    git = run.get("git") or {"commit": "none", "is_dirty": False}
+    return {
+        "command": " ".join(run["command_line"]),
+        "seed": str(run["seed"]),
+        "site": run["site"],
+        "commit": git["commit"] + (" + changes" if git["is_dirty"] else ""),
+        **{name: str(version) for name, version in run["versions"].items()},
+        **{f"SHA-256 of {name}": digest for name, digest in aquifer.digests.items()},
+    }

@@ -1,0 +1,223 @@
+"""What the tasks of the Hanford workflow do: record in, manifest out, no scheduler.
+
+Paths are below the run folder. Every step can be repeated: it overwrites what an
+earlier, killed attempt left, with the same bytes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data.ensemble_store import (
+    create_store,
+    failed_members,
+    open_ensemble,
+    store_files,
+    write_block,
+)
+from data.sources.aquifer import Aquifer
+from data.sources.aquifer_file import read_aquifer
+from data.statistics import (
+    covariance_with_points,
+    ensemble_mean,
+    ensemble_quantiles,
+    ensemble_standard_deviation,
+)
+from simulators.random_fields import (
+    Kernel,
+    fields_from_coordinates,
+    fit_covariance,
+    karhunen_loeve,
+    krige,
+    sample_members,
+)
+from simulators.subsurface import FlowSolveError, FlowSolver, Forcing
+from surrogates.scores import coverage, rmse
+from workflows.engine.artefacts import Manifest, artefact
+from workflows.engine.events import Log
+from workflows.hanford.fields import (
+    AQUIFER,
+    HEAD,
+    LOG_TRANSMISSIVITY,
+    STORE,
+    flow_problem,
+    read_expansion,
+    write_arrays,
+    write_expansion,
+)
+
+COVARIANCE_WELLS = 3  # wells whose covariance with every cell is kept
+QUANTILES = (0.05, 0.5, 0.95)
+
+
+@dataclass(frozen=True, slots=True)
+class PriorRecord:
+    """Which observations condition the prior, and how far it is expanded."""
+
+    n_observations: int
+    observation_set: int
+    kernel: Kernel
+    variance_share: float
+
+
+def fit_prior(record: PriorRecord, folder: Path, log: Log) -> Manifest:
+    """Fits a covariance to an observation set, conditions on it, expands the result."""
+    aquifer = read_aquifer(folder / AQUIFER)
+    points = torch.tensor(aquifer.cell_centroids)
+    reference = torch.tensor(aquifer.reference_log_transmissivity)
+    cells = aquifer.observation_sets[record.n_observations][record.observation_set]
+    observed = torch.tensor(cells)
+    fitted = fit_covariance(points[observed], reference[observed], record.kernel)
+    kriging = krige(
+        points, points[observed], reference[observed], fitted.covariance, fitted.mean
+    )
+    expansion = karhunen_loeve(
+        kriging.mean, kriging.covariance, variance_share=record.variance_share
+    )
+    path = folder / "fields" / "prior.npz"
+    write_expansion(path, expansion)
+    facts = {
+        "mean": fitted.mean,
+        "variance": fitted.covariance.variance,
+        "correlation_length_m": (
+            fitted.covariance.correlation_length * aquifer.length_scale_m
+        ),
+        "nugget": fitted.covariance.nugget,
+        "modes": len(expansion.eigenvalues),
+        "captured_share": expansion.captured_share,
+        "kriging_rmse": float(rmse(kriging.mean, reference)),
+    }
+    return Manifest({"prior": artefact(path, folder)}, facts)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRecord:
+    """One block of members to draw and simulate."""
+
+    members: int
+    block_size: int
+    block: int
+    seed: int
+
+
+def simulate_block(
+    record: BlockRecord, folder: Path, log: Log, *, prior: Manifest
+) -> Manifest:
+    """Draws the members of a block, solves for their heads, writes their shards."""
+    aquifer = read_aquifer(folder / AQUIFER)
+    store = folder / STORE
+    store.parent.mkdir(exist_ok=True)
+    layout = create_store(
+        store,
+        n_members=record.members,
+        block_size=record.block_size,
+        variables=(LOG_TRANSMISSIVITY, HEAD),
+        coordinates={
+            name: ("cell", values, {"units": "m"})
+            for name, values in zip("xy", _map_coordinates(aquifer).T, strict=True)
+        },
+        attributes={"title": f"{aquifer.name}: steady heads", "seed": record.seed},
+    )
+    members = layout.members(record.block)
+    expansion = read_expansion(folder / prior.artefacts["prior"].path)
+    draws = sample_members(expansion, record.seed, members)
+    fields = fields_from_coordinates(expansion, draws)
+    mesh, forcing = flow_problem(aquifer)
+    heads, causes = solve_members(FlowSolver(mesh), fields, forcing)
+    failed = {members[row]: cause for row, cause in causes.items()}
+    for member, cause in failed.items():
+        log({"event": "member failed", "member": member, "cause": cause})
+    write_block(
+        store,
+        record.block,
+        {LOG_TRANSMISSIVITY.name: fields.numpy(), HEAD.name: heads.numpy()},
+        seeds=[record.seed] * len(members),
+        failed=failed,
+        provenance={"prior": prior.artefacts["prior"].sha256},
+    )
+    written = [artefact(path, folder) for path in store_files(store, record.block)]
+    facts = {"members": len(members), "failed": {str(m): c for m, c in failed.items()}}
+    return Manifest({item.path: item for item in written}, facts)
+
+
+def solve_members(
+    solver: FlowSolver, fields: Tensor, forcing: Forcing
+) -> tuple[Tensor, dict[int, str]]:
+    """Heads (members, n) [m], NaN for members that fail, and why, by row."""
+    heads = torch.full_like(fields, torch.nan)
+    rows, causes = list(range(len(fields))), dict[int, str]()
+    while rows:
+        try:
+            heads[rows] = solver.solve(fields[rows], forcing)
+        except FlowSolveError as error:
+            if not error.members:
+                raise
+            causes |= {rows[k]: str(error) for k in error.members}
+            rows = [row for row in rows if row not in causes]
+        else:
+            break
+    return heads, causes
+
+
+@dataclass(frozen=True, slots=True)
+class StatisticsRecord:
+    """What the ensemble is summarised for."""
+
+    quorum: float
+
+
+def summarise(
+    record: StatisticsRecord, folder: Path, log: Log, *, blocks: Sequence[Manifest]
+) -> Manifest:
+    """Mean, deviation, quantiles and covariances over the members of the store.
+
+    Raises:
+        ValueError: fewer members than the quorum have a result.
+    """
+    aquifer = read_aquifer(folder / AQUIFER)
+    n_members = sum(int(str(block.facts["members"])) for block in blocks)
+    failed = failed_members(folder / STORE)
+    if len(failed) > (1 - record.quorum) * n_members:
+        raise ValueError(
+            f"at least {record.quorum:.0%} of the members must have a result; "
+            f"{len(failed)} of {n_members} failed, the first: "
+            f"{next(iter(failed.values()))} Lower ensemble.quorum to go on without."
+        )
+    ensemble = open_ensemble(folder / STORE)
+    reference = FlowSolver(flow_problem(aquifer)[0])
+    head_of_reference = reference.solve(
+        torch.tensor(aquifer.reference_log_transmissivity), flow_problem(aquifer)[1]
+    )
+    arrays = {"reference_hydraulic_head": head_of_reference.numpy()}
+    for variable in (LOG_TRANSMISSIVITY.name, HEAD.name):
+        field = ensemble[variable]
+        arrays[f"mean_{variable}"] = ensemble_mean(field).to_numpy()
+        arrays[f"deviation_{variable}"] = ensemble_standard_deviation(field).to_numpy()
+        arrays[f"quantiles_{variable}"] = ensemble_quantiles(
+            field, QUANTILES
+        ).to_numpy()
+    wells = aquifer.well_cells[:: -(-len(aquifer.well_cells) // COVARIANCE_WELLS)]
+    arrays["covariance_cells"] = wells
+    covariance = covariance_with_points(ensemble[HEAD.name], wells.tolist())
+    arrays["covariance_hydraulic_head"] = covariance.to_numpy()
+    path = folder / "fields" / "statistics.npz"
+    write_arrays(path, **arrays)
+    low, _, high = torch.tensor(arrays[f"quantiles_{HEAD.name}"])
+    mean_head = torch.tensor(arrays[f"mean_{HEAD.name}"])
+    facts = {
+        "members": n_members,
+        "failed": {str(member): cause for member, cause in failed.items()},
+        "reference_coverage": float(coverage(head_of_reference, low, high)),
+        "reference_head_rmse_m": float(rmse(mean_head, head_of_reference)),
+        "head_deviation_median_m": float(np.median(arrays[f"deviation_{HEAD.name}"])),
+    }
+    return Manifest({"statistics": artefact(path, folder)}, facts)
+
+
+def _map_coordinates(aquifer: Aquifer) -> NDArray[np.float64]:
+    return aquifer.origin_m + aquifer.length_scale_m * aquifer.cell_centroids

@@ -1,0 +1,15 @@
+"""The tasks of the Hanford workflow: steps with their roles and versions.
+
+Raise a version whenever the step computes something else; finished work of an earlier
+version is then not reused.
+"""
+
+from workflows.engine.tasks import Task
+from workflows.hanford import learning, steps
+
+fit_prior = Task(steps.fit_prior, role="sim", version="1")
+simulate_block = Task(steps.simulate_block, role="sim", version="1")
+summarise = Task(steps.summarise, role="io", version="1")
+fit_baseline = Task(learning.fit_baseline, role="train", version="1")
+train_network = Task(learning.train_network, role="train", version="1")
+evaluate = Task(learning.evaluate, role="sim", version="1")
