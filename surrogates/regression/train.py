@@ -5,6 +5,7 @@ from it and ends in the same bits as an undisturbed one. The first non-finite lo
 the training, and the last good checkpoint stays.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,6 +85,7 @@ def train_head_network(
     }
     identity = {"data_digest": data_digest, "settings": asdict(settings)}
     first = _resume(checkpoint, identity, stateful, generator)
+    began = time.monotonic()
     for epoch in range(first, n_epochs):
         order = torch.randperm(n, generator=generator)
         losses = []
@@ -116,6 +118,9 @@ def train_head_network(
                 "members": n,
                 "training_rmse_m": training,
                 "held_out_rmse_m": error,
+                "seconds_left": _seconds_left(
+                    began, epoch + 1 - first, n_epochs - first
+                ),
             }
         )
 
@@ -149,6 +154,11 @@ def _step(
     torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
     optimiser.step()
     return loss.detach()
+
+
+def _seconds_left(began: float, n_done: int, n_all: int) -> float:
+    """Estimate from the epochs that this process has done."""
+    return (time.monotonic() - began) * (n_all - n_done) / n_done
 
 
 def _resume(

@@ -207,7 +207,7 @@ def _run(
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     typer.echo(f"run {folder} on {site_file.site.name}", err=True)
-    progress = Progress(Console(stderr=True))
+    progress = Progress(Console(stderr=True), folder)
     with open_campaign(folder, seed, site_file, progress) as campaign:
         closing = workflow.run(config, campaign)
     typer.echo(progress.summary(), err=True)

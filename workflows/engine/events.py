@@ -11,8 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 Log = Callable[[Mapping[str, object]], None]
+
+_EPOCH = b'"event": "epoch"'
+_TAIL_BYTES = 4096
 
 _lock = threading.Lock()
 _descriptors: dict[Path, int] = {}
@@ -45,18 +49,45 @@ def close_event_logs(folder: Path) -> None:
             os.close(_descriptors.pop(path))
 
 
-def read_events(folder: Path) -> list[dict[str, object]]:
+def read_events(folder: Path) -> list[dict[str, Any]]:
     """All events of a run in the order of their times, without torn lines."""
     events = []
     for path in sorted((folder / "events").glob("*.jsonl")):
         for line in path.read_bytes().splitlines():
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and "time" in event:
+            event = _parsed(line)
+            if event is not None:
                 events.append(event)
     return sorted(events, key=lambda event: event["time"])
+
+
+def running_trainings(folder: Path, since: float) -> list[dict[str, Any]]:
+    """The last `epoch` event of each training that has not come to its last epoch.
+
+    Args:
+        folder: the run folder.
+        since: time [s since 1970] before which a process counts as gone.
+    """
+    found = []
+    for path in sorted((folder / "events").glob("*.jsonl")):
+        if path.stat().st_mtime < since:
+            continue
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            lines = stream.read().splitlines()
+        last = next((line for line in reversed(lines) if _EPOCH in line), None)
+        event = _parsed(last) if last else None
+        if event and event["epoch"] < event["epochs"]:
+            found.append(event)
+    return found
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """The event of a line, None if the line is torn."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "time" in event else None
 
 
 def _descriptor(path: Path) -> int:

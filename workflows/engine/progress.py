@@ -7,12 +7,15 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+
+from workflows.engine.events import running_trainings
 
 Ending = Literal["done", "failed", "reused"]
 
@@ -42,7 +45,9 @@ class Stage:
 class Progress:
     """Counts tasks per stage and shows them while it is entered."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, folder: Path) -> None:
+        self._folder = folder
+        self._started = time.time() - 1.0  # times of files are coarse
         self._console, self._lock = console, threading.Lock()
         self._stages: dict[str, Stage] = {}
         self._began, self._over = time.monotonic(), threading.Event()
@@ -82,8 +87,8 @@ class Progress:
             self._stages[stage].ended[ending] += 1
             self._stages[stage].last_ended = time.monotonic()
 
-    def table(self) -> Table:
-        """The stages as a table."""
+    def table(self) -> Group:
+        """The stages as a table, and what is training."""
         table = Table(box=None)
         table.add_column("stage")
         for name in ("done", "open", "failed", "reused", "tasks/s", "left"):
@@ -96,16 +101,27 @@ class Progress:
                 rest = stage.ended["failed"], stage.ended["reused"]
                 cells = [str(n) for n in counts + rest]
                 table.add_row(name, *cells, f"{rate:.2f}", left)
-        return table
+        trainings = self._trainings()
+        return Group(table, *(f"  {line}" for line in trainings))
 
     def line(self) -> str:
         """The stages in one line."""
         with self._lock:
-            return " | ".join(
+            stages = [
                 f"{name} {stage.ended['done'] + stage.ended['reused']}"
                 f"/{stage.n_submitted}" + _remarks(stage)
                 for name, stage in self._stages.items()
-            )
+            ]
+        return " | ".join([*stages, *self._trainings()])
+
+    def _trainings(self) -> list[str]:
+        """One phrase per running training: epoch, error, time left."""
+        return [
+            f"training on {event['members']} members: epoch {event['epoch']}/"
+            f"{event['epochs']}, error {event['held_out_rmse_m']:.3f} m, "
+            f"{event['seconds_left']:.0f} s left"
+            for event in running_trainings(self._folder, self._started)
+        ]
 
     def summary(self) -> str:
         """One closing sentence: how much was computed and how much reused."""

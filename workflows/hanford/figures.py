@@ -12,6 +12,7 @@ from workflows.hanford.learning import BATCHES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Arrays = Mapping[str, NDArray[np.float64]]
@@ -66,7 +67,13 @@ def site_map(
             edgecolors="black",
             label="ln T measured",
         )
-        axes.legend(loc="lower left", facecolor="#9aa6b4", frameon=True)
+        axes.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.1),
+            ncols=4,
+            facecolor="#9aa6b4",
+            frameon=True,
+        )
         return figure
 
 
@@ -127,7 +134,9 @@ def training_curves(epochs: Sequence[Mapping[str, float]]) -> "Figure":
                 label = f"{size} members" if style == "-" else None
                 ax.plot(share, curve, style, color=colour, label=label)
         ax.set(xlabel="share of training done", ylabel="RMSE of head, m", yscale="log")
-        ax.legend(title="held out (solid), training (dotted)")
+        _plain_ticks(ax.yaxis)
+        title = "solid: held out\ndotted: training"
+        ax.legend(title=title, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return figure
 
 
@@ -149,8 +158,9 @@ def learning_curves(scores: Scores) -> "Figure":
             yscale="log",
         )
         ax.set_xticks(sizes, [str(size) for size in sizes])
-        ax.minorticks_off()
-        ax.legend()
+        ax.xaxis.minorticks_off()
+        _plain_ticks(ax.yaxis)
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return figure
 
 
@@ -179,6 +189,15 @@ def answer_costs(costs: Mapping[str, float]) -> "Figure":
         ax.margins(y=0.15)
         ax.legend()
         return figure
+
+
+def _plain_ticks(axis: "Axis") -> None:
+    """Ticks of a logarithmic axis at 1, 2, 3 and 5 times powers of ten, in decimals."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _kilometres(aquifer: Aquifer, points: NDArray[np.float64]) -> NDArray[np.float64]:

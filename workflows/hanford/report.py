@@ -216,7 +216,7 @@ def _sections(
                 ),
                 Illustration(
                     "training",
-                    figures.training_curves(epochs),  # type: ignore[arg-type]  # JSON
+                    figures.training_curves(epochs),
                     "Error during training; held-out members are shown, never used.",
                 ),
                 Illustration(

@@ -35,7 +35,7 @@ def campaign_on(tmp_path):
     def opened(site="laptop", seed=0):
         folder = tmp_path / "run"
         folder.mkdir(exist_ok=True)
-        progress = Progress(Console(file=io.StringIO()))
+        progress = Progress(Console(file=io.StringIO()), folder)
         with open_campaign(folder, seed, load_site(str(site)), progress) as campaign:
             yield campaign
 

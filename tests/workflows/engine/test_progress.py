@@ -4,11 +4,12 @@ import io
 
 from rich.console import Console
 
+from workflows.engine.events import close_event_logs, event_log
 from workflows.engine.progress import Progress
 
 
-def counted(console):
-    progress = Progress(console)
+def counted(console, folder):
+    progress = Progress(console, folder)
     with progress:
         for _ in range(4):
             progress.submitted("simulate")
@@ -18,14 +19,27 @@ def counted(console):
     return progress
 
 
-def test_line_and_summary_count_every_ending():
-    progress = counted(Console(file=io.StringIO()))
+def test_line_and_summary_count_every_ending(tmp_path):
+    progress = counted(Console(file=io.StringIO()), tmp_path)
     assert progress.line() == "simulate 2/4 (1 reused, 1 failed)"
     assert progress.summary().startswith("1 tasks computed, 1 reused, 1 failed in ")
 
 
-def test_terminal_shows_a_table():
+def test_terminal_shows_a_table(tmp_path):
     screen = io.StringIO()
-    counted(Console(file=screen, force_terminal=True, width=100))
+    counted(Console(file=screen, force_terminal=True, width=100), tmp_path)
     assert "simulate" in screen.getvalue()
     assert "tasks/s" in screen.getvalue()
+
+
+def test_a_running_training_is_told_with_its_time_left(tmp_path):
+    progress = Progress(Console(file=io.StringIO()), tmp_path)
+    epoch = {"event": "epoch", "members": 8, "epochs": 3, "held_out_rmse_m": 0.25}
+    log = event_log(tmp_path, "rank")
+    log({**epoch, "epoch": 1, "seconds_left": 20.4})
+    log({"event": "other"})
+    told = "training on 8 members: epoch 1/3, error 0.250 m, 20 s left"
+    assert progress.line() == told
+    log({**epoch, "epoch": 3, "seconds_left": 0.0})
+    assert progress.line() == ""
+    close_event_logs(tmp_path)

@@ -1,0 +1,203 @@
+"""The main job as a user starts it, at smoke size and smaller."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from data.ensemble_store import open_ensemble
+from workflows.engine.events import read_events
+from workflows.engine.journal import read_journal
+
+SMALL = {
+    "ensemble.members": 40,
+    "ensemble.test_members": 20,
+    "ensemble.block": 10,
+    "train.members": "[10,20]",
+    "train.steps": 12,
+    "train.batch_size": 5,
+}
+
+
+def words(folder, site, settings=SMALL):
+    chosen = [f"--set={key}={value}" for key, value in settings.items()]
+    program = [sys.executable, "-m", "workflows.hanford", "--run-dir", str(folder)]
+    return [*program, "--site", site, *chosen]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """No published data: the job is the same, and the synthetic one needs no files."""
+    cache = tmp_path_factory.mktemp("cache")
+    ours = {
+        "XDG_CACHE_HOME": str(cache),
+        "HEADRACE_HANFORD_DATA": "",
+        "OMP_NUM_THREADS": "1",
+    }
+    return {**os.environ, **ours}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, environment):
+    folder = tmp_path_factory.mktemp("runs") / "undisturbed"
+    done = subprocess.run(
+        words(folder, "laptop"),
+        env=environment,
+        cwd=folder.parent,  # any folder will do
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def summary_of(folder):
+    summary = json.loads((folder / "summary.json").read_text())
+    del summary["timings"], summary["run_id"]
+    return summary
+
+
+def artefacts_of(folder):
+    """Every file that a journal line vouches for, by its digest."""
+    lines = read_journal(folder / "journal.jsonl")
+    return {
+        a["path"]: a["sha256"] for line in lines for a in line["artefacts"].values()
+    }
+
+
+def test_the_first_line_says_that_the_aquifer_is_synthetic(undisturbed):
+    folder, done = undisturbed
+    assert done.stdout.splitlines()[0].startswith("aquifer: SYNTHETIC")
+    assert summary_of(folder)["aquifer"] == "synthetic"
+    assert "SYNTHETIC" in (folder / "report.html").read_text()
+
+
+def test_a_run_leaves_what_the_design_promises(undisturbed):
+    folder, _ = undisturbed
+    metrics = summary_of(folder)["metrics"]
+    assert metrics["network_head_rmse"]["baselines"].keys() == {
+        "mean",
+        "ridge",
+        "untrained",
+    }
+    low, high = metrics["network_head_rmse"]["interval"]
+    assert low < metrics["network_head_rmse"]["value"] < high
+    ensemble = open_ensemble(folder / "fields" / "ensemble.zarr")
+    assert dict(ensemble.sizes) == {"member": 40, "cell": 1500}
+    assert ensemble.hydraulic_head.attrs["units"] == "m"
+    names = {path.name for path in (folder / "figures").iterdir()}
+    assert names == {
+        f"{name}.png"
+        for name in ("site", "fields", "pairs", "training", "learning", "cost")
+    }
+
+
+def test_processes_give_the_metrics_and_the_bits_of_threads(
+    undisturbed, environment, tmp_path
+):
+    folder, _ = undisturbed
+    on_processes = tmp_path / "htex"
+    subprocess.run(
+        words(on_processes, "laptop_htex"),
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+    assert summary_of(on_processes) == summary_of(folder)
+    assert artefacts_of(on_processes) == artefacts_of(folder)
+
+
+def kill_when(folder, environment, has_come):
+    """SIGKILL the whole process group as soon as `has_come(events)`."""
+    output = folder.with_suffix(".log")
+    with output.open("ab") as stream:
+        job = subprocess.Popen(
+            words(folder, "laptop"),
+            env=environment,
+            start_new_session=True,
+            stdout=stream,
+            stderr=stream,
+        )
+        while not (folder / "events").exists() or not has_come(read_events(folder)):
+            assert job.poll() is None, output.read_text()
+            time.sleep(0.005)  # a poll of files that another process writes
+        os.killpg(job.pid, signal.SIGKILL)
+        job.wait()
+
+
+def started(step):
+    return lambda events: any(
+        e["event"] == "start" and e["task"].startswith(step) for e in events
+    )
+
+
+def two_epochs(events):
+    return sum(e["event"] == "epoch" for e in events) >= 2
+
+
+def test_a_killed_run_continues_to_the_same_bits(undisturbed, environment, tmp_path):
+    folder = tmp_path / "killed"
+    for instant in (started("simulate_block"), two_epochs, started("evaluate")):
+        kill_when(folder, environment, instant)
+    finished = Counter(line["key"] for line in read_journal(folder / "journal.jsonl"))
+    done = subprocess.run(
+        words(folder, "laptop"),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{len(finished)} reused, 0 failed" in done.stderr
+    lines = Counter(line["key"] for line in read_journal(folder / "journal.jsonl"))
+    assert max(lines.values()) == 1, "a finished task was computed again"
+    assert summary_of(folder) == summary_of(undisturbed[0])
+    assert artefacts_of(folder) == artefacts_of(undisturbed[0])
+
+
+def test_a_diverging_training_stops_with_what_to_lower(environment, tmp_path):
+    settings = {**SMALL, "train.learning_rate": 1e30, "train.members": "[20]"}
+    done = subprocess.run(
+        words(tmp_path / "run", "laptop", settings),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "the training loss must stay finite" in done.stderr
+    assert "Lower train.learning_rate (now 1e+30)" in done.stderr
+    assert len(done.stderr.splitlines()) < 25
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--set=ensemble.member=3", "Did you mean ensemble.members?"),
+        ("--set=train.members=[5000]", "must lie between 10 and the 2000"),
+        ("--set=prior.n_observations=20", "10, 50 or 100"),
+        ("--data=/nowhere", "needs bc_1x.mat with sha256 ac7c7b39"),
+    ],
+)
+def test_bad_input_is_refused_before_work_starts(option, message, tmp_path):
+    program = [sys.executable, "-m", "workflows.hanford", option]
+    root = Path(__file__).parents[3]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        program,
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []
