@@ -50,6 +50,54 @@ class LinearSkip:
     head_scale_m: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class NetworkConstants:
+    """What a network takes from the linear prediction and the mean field, float32.
+
+    Attributes:
+        mean_field: (n,) [ln(m²/d)].
+        mean_head: (n,) [m].
+        matrix: of the linear prediction (n, n) [m].
+        mean_diagonal: of the flow operator of the mean field (n,) [m²/d].
+        coarse_modes: V diag(λ)^(-1/2) (n, n_coarse), see `network_constants`.
+        log_transmissivity_scale: [-].
+        head_scale_m: [m].
+    """
+
+    mean_field: Tensor
+    mean_head: Tensor
+    matrix: Tensor
+    mean_diagonal: Tensor
+    coarse_modes: Tensor
+    log_transmissivity_scale: float
+    head_scale_m: float
+
+
+def network_constants(
+    mesh: FlowMesh, skip: LinearSkip, n_coarse: int
+) -> NetworkConstants:
+    """Constants of a network with `n_coarse` coarse modes.
+
+    With the flow operator A of the mean field and its diagonal D, the modes V are the
+    smoothest eigenvectors of D^(-1/2) A D^(-1/2), λ their eigenvalues; then
+    r → D^(-1/2) V λ⁻¹ V' D^(-1/2) r solves A exactly in their span.
+    """
+    mean = flow_operator(mesh, skip.mean_log_transmissivity.double())
+    matrix = mean.apply(torch.eye(mesh.n_cells, dtype=torch.float64))
+    root = mean.diagonal.rsqrt()
+    values, vectors = torch.linalg.eigh(root[:, None] * matrix * root)
+    modes = vectors[:, :n_coarse] * values[:n_coarse].rsqrt()
+    return NetworkConstants(
+        mean_field=skip.mean_log_transmissivity.float(),
+        mean_head=skip.mean_head.float(),
+        matrix=skip.matrix.float(),
+        mean_diagonal=mean.diagonal.float(),
+        coarse_modes=modes.float(),
+        log_transmissivity_scale=skip.log_transmissivity_scale,
+        head_scale_m=skip.head_scale_m,
+    )
+
+
 class HeadNetwork(nn.Module):
     """Head (batch, n) [m] from log-transmissivity (batch, n), in its weights' dtype.
 
@@ -59,14 +107,18 @@ class HeadNetwork(nn.Module):
         ValueError: the mesh has cells of fixed head, which the steps do not know.
     """
 
-    coarse_modes: Tensor  # (n, n_coarse)
-    mean_diagonal: Tensor  # (n,)
-    mean_field: Tensor  # (n,)
-    mean_head: Tensor  # (n,)
-    matrix: Tensor  # (n, n)
+    mean_field: Tensor
+    mean_head: Tensor
+    matrix: Tensor
+    mean_diagonal: Tensor
+    coarse_modes: Tensor
 
     def __init__(
-        self, mesh: FlowMesh, forcing: Forcing, skip: LinearSkip, shape: NetworkShape
+        self,
+        mesh: FlowMesh,
+        forcing: Forcing,
+        constants: NetworkConstants,
+        shape: NetworkShape,
     ) -> None:
         super().__init__()
         if len(mesh.fixed_cell):
@@ -74,20 +126,15 @@ class HeadNetwork(nn.Module):
                 "the network takes fixed heads at faces, not in cells; got "
                 f"{len(mesh.fixed_cell)} fixed cells."
             )
-        self.mesh, self.forcing, self.skip, self.shape = mesh, forcing, skip, shape
-        mean_operator = flow_operator(mesh, skip.mean_log_transmissivity.double())
-        constants = {
-            "coarse_modes": _coarse_modes(mesh, mean_operator, shape.n_coarse),
-            "mean_diagonal": mean_operator.diagonal,
-            "mean_field": skip.mean_log_transmissivity,
-            "mean_head": skip.mean_head,
-            "matrix": skip.matrix,
-        }
-        for name, constant in constants.items():
-            self.register_buffer(name, constant.float(), persistent=False)
+        self.mesh, self.forcing = mesh, forcing
+        self.constants, self.shape = constants, shape
+        for field in fields(NetworkConstants):
+            constant = getattr(constants, field.name)
+            if isinstance(constant, Tensor):
+                self.register_buffer(field.name, constant, persistent=False)
         self.encoder = nn.Linear(3, shape.width)
         self.steps = nn.ModuleList(
-            _Step(shape.width, skip.head_scale_m) for _ in range(shape.n_steps)
+            _Step(shape.width, constants.head_scale_m) for _ in range(shape.n_steps)
         )
 
     def forward(self, log_transmissivity: Tensor) -> Tensor:
@@ -97,9 +144,9 @@ class HeadNetwork(nn.Module):
         deviation = field - self.mean_field
         head = self.mean_head + deviation @ self.matrix
         features = (
-            deviation / self.skip.log_transmissivity_scale,
+            deviation / self.constants.log_transmissivity_scale,
             (operator.diagonal / self.mean_diagonal).log(),
-            (head - self.mean_head) / self.skip.head_scale_m,
+            (head - self.mean_head) / self.constants.head_scale_m,
         )
         state = self.encoder(torch.stack(features, dim=-1))  # (batch, n, width)
         residual = forcing_load(self.mesh, operator, self.forcing) - operator.apply(
@@ -172,24 +219,14 @@ def _energy_step(direction: Tensor, residual: Tensor, image: Tensor) -> Tensor:
     return gain / curvature.clamp(min=torch.finfo(curvature.dtype).tiny)
 
 
-def _coarse_modes(mesh: FlowMesh, mean: FlowOperator, n_coarse: int) -> Tensor:
-    """V diag(λ)^(-1/2) (n, n_coarse) of the scaled operator D^(-1/2) A D^(-1/2).
-
-    The smoothest modes: r → D^(-1/2) V λ⁻¹ V' D^(-1/2) r solves A for them exactly.
-    """
-    matrix = mean.apply(torch.eye(mesh.n_cells, dtype=torch.float64))
-    root = mean.diagonal.rsqrt()
-    values, vectors = torch.linalg.eigh(root[:, None] * matrix * root)
-    modes: Tensor = vectors[:, :n_coarse] * values[:n_coarse].rsqrt()
-    return modes
-
-
 def network_state(network: HeadNetwork) -> dict[str, Any]:
     """All that is needed to use the network again, as tensors and plain values."""
     return {
         "mesh": {f.name: getattr(network.mesh, f.name) for f in fields(FlowMesh)},
         "forcing": {f.name: getattr(network.forcing, f.name) for f in fields(Forcing)},
-        "skip": {f.name: getattr(network.skip, f.name) for f in fields(LinearSkip)},
+        "constants": {
+            f.name: getattr(network.constants, f.name) for f in fields(NetworkConstants)
+        },
         "shape": asdict(network.shape),
         "parameters": network.state_dict(),
         "units": {"log_transmissivity": "ln(m2/d)", "head": "m"},
@@ -201,7 +238,7 @@ def network_from_state(state: Mapping[str, Any]) -> HeadNetwork:
     network = HeadNetwork(
         FlowMesh(**state["mesh"]),
         Forcing(**state["forcing"]),
-        LinearSkip(**state["skip"]),
+        NetworkConstants(**state["constants"]),
         NetworkShape(**state["shape"]),
     )
     network.load_state_dict(state["parameters"])

@@ -93,7 +93,9 @@ def train_head_network(
             losses.append(_step(network, members, picks, optimiser))
             schedule.step()
         error = float(rmse(predict(network, shown.log_transmissivity), shown.head))
-        training = network.skip.head_scale_m * float(torch.stack(losses).mean().sqrt())
+        training = network.constants.head_scale_m * float(
+            torch.stack(losses).mean().sqrt()
+        )
         if not torch.isfinite(torch.tensor([training, error])).all():
             raise DivergenceError(
                 f"the training loss must stay finite; got {training} m at epoch "
@@ -148,7 +150,7 @@ def _step(
     step, or the error after the epoch, then shows it.
     """
     error = network(members.log_transmissivity[picks]) - members.head[picks].float()
-    loss: Tensor = (error / network.skip.head_scale_m).square().mean()
+    loss: Tensor = (error / network.constants.head_scale_m).square().mean()
     optimiser.zero_grad()
     torch.autograd.backward(loss)
     torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)

@@ -105,12 +105,13 @@ class Progress:
         return Group(table, *(f"  {line}" for line in trainings))
 
     def line(self) -> str:
-        """The stages in one line."""
+        """The stages that are not over, and what is training, in one line."""
         with self._lock:
             stages = [
                 f"{name} {stage.ended['done'] + stage.ended['reused']}"
                 f"/{stage.n_submitted}" + _remarks(stage)
                 for name, stage in self._stages.items()
+                if stage.n_open
             ]
         return " | ".join([*stages, *self._trainings()])
 

@@ -24,6 +24,7 @@ from surrogates.regression.model import (
     HeadNetwork,
     LinearSkip,
     NetworkShape,
+    network_constants,
     network_from_state,
 )
 from surrogates.regression.train import (
@@ -152,16 +153,16 @@ def train_rank(
     training = read_fields(run / STORE, range(settings.members))
     shown = read_fields(run / STORE, _test_range(settings))
     torch.manual_seed(settings.seed)
-    network = HeadNetwork(
-        *flow_problem(aquifer),
-        linear_skip(
-            read_expansion(Path(prior)).mean,
-            read_expansion(Path(prior)).modes,
-            read_ridge(Path(ridge)),
-            Members(training.log_transmissivity, training.head),
-        ),
-        NetworkShape(),
+    expansion, shape = read_expansion(Path(prior)), NetworkShape()
+    skip = linear_skip(
+        expansion.mean,
+        expansion.modes,
+        read_ridge(Path(ridge)),
+        Members(training.log_transmissivity, training.head),
     )
+    mesh, forcing = flow_problem(aquifer)
+    constants = network_constants(mesh, skip, shape.n_coarse)
+    network = HeadNetwork(mesh, forcing, constants, shape)
     schedule = TrainingSettings(
         settings.steps, settings.batch_size, settings.learning_rate, settings.seed
     )
@@ -257,7 +258,7 @@ def read_network(path: Path) -> HeadNetwork:
 
 def _untrained(network: HeadNetwork) -> HeadNetwork:
     """The same structure before training: what the mesh operator gives by itself."""
-    return HeadNetwork(network.mesh, network.forcing, network.skip, network.shape)
+    return HeadNetwork(network.mesh, network.forcing, network.constants, network.shape)
 
 
 def _costs(aquifer: Aquifer, network: HeadNetwork, fields: Tensor) -> dict[str, float]:

@@ -6,6 +6,7 @@ from simulators.subsurface.operator import flow_operator, forcing_load
 from surrogates.regression.model import (
     HeadNetwork,
     NetworkShape,
+    network_constants,
     network_from_state,
     network_state,
 )
@@ -13,10 +14,15 @@ from surrogates.regression.model import (
 SMALL = NetworkShape(n_steps=2, width=6, n_coarse=12)
 
 
+def build(problem, skip, shape):
+    constants = network_constants(problem[0], skip, shape.n_coarse)
+    return HeadNetwork(*problem, constants, shape)
+
+
 @pytest.fixture
 def network(problem, skip):
     torch.manual_seed(1)
-    return HeadNetwork(*problem, skip, SMALL)
+    return build(problem, skip, SMALL)
 
 
 def test_operator_and_load_are_the_solvers_equations(problem, members):
@@ -35,7 +41,7 @@ def test_untrained_network_lowers_the_energy_with_every_step(problem, skip, memb
     field = members.log_transmissivity[:16]
     levels = []
     for n_steps in (0, 1, 2, 4):
-        network = HeadNetwork(*problem, skip, NetworkShape(n_steps, 6, 12)).double()
+        network = build(problem, skip, NetworkShape(n_steps, 6, 12)).double()
         head = network(field).detach()
         levels.append(energy(problem[0], field, head, problem[1]))
     for more, fewer in zip(levels[1:], levels[:-1], strict=True):
@@ -43,7 +49,7 @@ def test_untrained_network_lowers_the_energy_with_every_step(problem, skip, memb
 
 
 def test_zero_steps_are_the_linear_prediction(problem, skip, members):
-    network = HeadNetwork(*problem, skip, NetworkShape(0, 6, 12)).double()
+    network = build(problem, skip, NetworkShape(0, 6, 12)).double()
     field = members.log_transmissivity[:3]
     expected = skip.mean_head + (field - skip.mean_log_transmissivity) @ skip.matrix
     # the constants are kept in float32: heads of 20 m to 1e-6 m times a few cells
@@ -54,7 +60,7 @@ def test_all_coarse_modes_make_one_step_exact_for_the_mean_field(
     problem, skip, members
 ):
     n_cells = problem[0].n_cells
-    network = HeadNetwork(*problem, skip, NetworkShape(6, 6, n_cells)).double()
+    network = build(problem, skip, NetworkShape(6, 6, n_cells)).double()
     field = skip.mean_log_transmissivity[None]
     head = network(field)
     scale = flow_operator(problem[0], field).diagonal
@@ -66,7 +72,7 @@ def test_all_coarse_modes_make_one_step_exact_for_the_mean_field(
 
 def test_parameter_gradients_equal_finite_differences(problem, skip, members):
     torch.manual_seed(2)
-    network = HeadNetwork(*problem, skip, SMALL).double()
+    network = build(problem, skip, SMALL).double()
     for parameter in network.parameters():  # zero layers would hide wrong gradients
         torch.nn.init.normal_(parameter, std=0.2)
     field, target = members.log_transmissivity[:2], members.head[:2]
@@ -100,8 +106,9 @@ def test_a_network_rebuilt_from_its_state_predicts_the_same_bits(network, member
     assert torch.equal(network(field), again(field))
 
 
-def test_cells_of_fixed_head_are_refused(skip):
+def test_cells_of_fixed_head_are_refused(problem, skip):
     mesh = structured_mesh((12, 10), (1.0, 1.0), fixed_cells=[(0, 0)])
     forcing = Forcing(fixed_head=torch.ones(1, dtype=torch.float64))
+    constants = network_constants(problem[0], skip, SMALL.n_coarse)
     with pytest.raises(ValueError, match="1 fixed cells"):
-        HeadNetwork(mesh, forcing, skip, SMALL)
+        HeadNetwork(mesh, forcing, constants, SMALL)

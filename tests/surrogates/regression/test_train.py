@@ -2,7 +2,12 @@ import pytest
 import torch
 
 from surrogates.distributed.checkpoint import load_checkpoint
-from surrogates.regression.model import HeadNetwork, NetworkShape, network_from_state
+from surrogates.regression.model import (
+    HeadNetwork,
+    NetworkShape,
+    network_constants,
+    network_from_state,
+)
 from surrogates.regression.train import (
     DivergenceError,
     Members,
@@ -25,7 +30,9 @@ def train(problem, skip, members, path, **options):
     n, shape = options.get("n", 64), options.get("shape", SHAPE)
     log = options.get("log", lambda _: None)
     torch.manual_seed(settings.seed)
-    network = HeadNetwork(*problem, skip, shape)
+    network = HeadNetwork(
+        *problem, network_constants(problem[0], skip, shape.n_coarse), shape
+    )
     part = Members(members.log_transmissivity[:n], members.head[:n])
     shown = Members(members.log_transmissivity[-16:], members.head[-16:])
     train_head_network(network, part, settings, path, "d" * 64, shown=shown, log=log)
