@@ -27,7 +27,7 @@ lint: $(STAMP)
 	.venv/bin/lint-imports
 
 bench: $(STAMP)  ## writes benchmarks/RESULTS.md
-	$(PY) benchmarks/run_all.py
+	$(PY) -m benchmarks.run_all
 
 clean:
 	rm -rf .venv runs runinfo dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.rows import parser_of, print_row
+
 N_CELLS = 1475
 VARIABLE = "hydraulic_head"
 
@@ -112,7 +114,7 @@ def measure(step: str, path: Path) -> None:
 
 def main() -> None:
     """Builds the store, measures every step and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(str(__doc__))
     parser.add_argument("--members", type=int, default=200_000)
     parser.add_argument("--block-size", type=int, default=1000)
     parser.add_argument("--folder", type=Path, help="where the store is built")
@@ -125,8 +127,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         path = Path(folder) / "ensemble.zarr"
         seconds = build(path, options.members, options.block_size)
-        print(f"{options.members} members, {megabytes:.0f} MB", flush=True)
-        print(f"{'write':<16}{seconds:8.2f} s {megabytes / seconds:8.0f} MB/s")
+        what = f"{options.members} members, {megabytes:.0f} MB"
+        figure = f"{seconds:.2f} s, {megabytes / seconds:.0f} MB/s"
+        row = (f"write, durably: {what}", figure, "–", "–")
+        print_row(row, markdown=options.markdown)
         raw = 0.0
         for step in STEPS:
             command = [sys.executable, "-m", "benchmarks.ensemble_statistics"]
@@ -134,11 +138,13 @@ def main() -> None:
             output = subprocess.run(command, check=True, capture_output=True, text=True)
             seconds, peak = map(float, output.stdout.split())
             raw = raw or seconds
-            print(
-                f"{step:<16}{seconds:8.2f} s {megabytes / seconds:8.0f} MB/s  "
-                f"{raw / seconds:5.2f} of raw  peak {peak:6.0f} MiB",
-                flush=True,
+            row = (
+                f"{step.replace('_', ' ')}: {what}",
+                f"{seconds:.2f} s, {megabytes / seconds:.0f} MB/s, peak {peak:.0f} MiB",
+                f"raw read: {raw:.2f} s; limit 1024 MiB",
+                f"{raw / seconds:.2f} of raw",
             )
+            print_row(row, markdown=options.markdown)
 
 
 if __name__ == "__main__":

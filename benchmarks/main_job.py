@@ -1,11 +1,10 @@
 """Wall time and memory of the main job as a user starts it.
 
-    python benchmarks/main_job.py [--markdown] [--sizes smoke standard]
+    python -m benchmarks.main_job [--markdown] [--sizes smoke standard]
 
 Memory is the largest sum of the proportional set sizes of all its processes, sampled.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+
+from benchmarks.rows import parser_of, print_row
 
 LIMITS = {"smoke": "40 s", "standard": "360 s, 3 GiB", "full": "none"}
 SECONDS_BETWEEN_SAMPLES = 0.25
@@ -28,8 +29,7 @@ class Usage(NamedTuple):
 
 def main() -> None:
     """Prints a line or a table row per size and site."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--markdown", action="store_true", help="print table rows")
+    parser = parser_of(str(__doc__))
     parser.add_argument("--sizes", nargs="+", default=["smoke", "standard"])
     arguments = parser.parse_args()
     for size in arguments.sizes:
@@ -41,10 +41,7 @@ def main() -> None:
                 f"limit: {LIMITS[size]}",
                 "–",
             )
-            line = (
-                "| " + " | ".join(row) + " |" if arguments.markdown else "  ".join(row)
-            )
-            print(line, flush=True)
+            print_row(row, markdown=arguments.markdown)
 
 
 def measure(size: str, site: str) -> Usage:

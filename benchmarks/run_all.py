@@ -6,6 +6,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.rows import HEADER
+
 HERE = Path(__file__).parent
 BENCHMARKS = ("flow_solver", "surrogate_accuracy", "ensemble_statistics", "main_job")
 
@@ -18,18 +20,18 @@ def main() -> None:
         f"`make bench`, {datetime.now(UTC):%Y-%m-%d}, {describe_machine()}",
     ]
     for name in BENCHMARKS:
-        command = f"python benchmarks/{name}.py"
+        command = f"python -m benchmarks.{name}"
         print(command, flush=True)
         finished = subprocess.run(
-            [sys.executable, str(HERE / f"{name}.py"), "--markdown"],
+            [sys.executable, "-m", f"benchmarks.{name}", "--markdown"],
             capture_output=True,
             text=True,
             check=False,
+            cwd=HERE.parent,
         )
         if finished.returncode != 0:
             sys.exit(f"{command} failed:\n{finished.stderr}")
-        table = "| what | figure | peer | ratio |\n|---|---|---|---|\n"
-        parts += ["", f"## `{command}`", "", table + finished.stdout.rstrip()]
+        parts += ["", f"## `{command}`", "", HEADER, finished.stdout.rstrip()]
     (HERE / "RESULTS.md").write_text("\n".join(parts) + "\n")
 
 

@@ -1,6 +1,6 @@
 """Accuracy of the head network beside ridge regression, over seeds.
 
-    python benchmarks/surrogate_accuracy.py [--markdown] [--seeds 3]
+    python -m benchmarks.surrogate_accuracy [--markdown] [--seeds 3]
 
 The steps of the main job at standard size: prior conditional on row 0 of the sets of
 100 observations, 2,000 training and 500 test members, a fresh ensemble and a fresh
@@ -8,16 +8,16 @@ network for each seed. "Best ridge" may choose its coordinates and penalty on th
 members themselves, which no model of ours may. Intervals are 90 %, Student's t.
 """
 
-import argparse
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import scipy.stats
 import torch
 
+from benchmarks.rows import parser_of, print_row
 from data.sources.aquifer_file import pack_aquifer
 from data.sources.hanford import read_hanford
 from surrogates.ridge import PENALTIES, ridge_path
@@ -32,8 +32,7 @@ N_TRAINING, N_TEST = 2000, 500
 
 def main() -> None:
     """Prints a line or a table row per model."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--markdown", action="store_true", help="print table rows")
+    parser = parser_of(str(__doc__))
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -51,7 +50,7 @@ def main() -> None:
             f"best ridge: {with_interval(errors['best ridge'])} m",
             with_interval(list(np.array(values) / best)),
         )
-        print("| " + " | ".join(row) + " |" if arguments.markdown else "  ".join(row))
+        print_row(row, markdown=arguments.markdown)
 
 
 def head_errors(folder: Path, seed: int) -> dict[str, float]:
@@ -64,13 +63,13 @@ def head_errors(folder: Path, seed: int) -> dict[str, float]:
     prior = steps.fit_prior(
         steps.PriorRecord(100, 0, config.prior.kernel, config.prior.variance_share),
         folder,
-        print,
+        unlogged,
     )
     blocks = [
         steps.simulate_block(
             steps.BlockRecord(members, block, k, seed),
             folder,
-            print,
+            unlogged,
             prior=prior,
         )
         for k in range(members // block)
@@ -90,7 +89,7 @@ def head_errors(folder: Path, seed: int) -> dict[str, float]:
             seed=seed,
         ),
         folder,
-        print,
+        unlogged,
         prior=prior,
         ridge=ridge,
         blocks=blocks,
@@ -98,7 +97,7 @@ def head_errors(folder: Path, seed: int) -> dict[str, float]:
     scores = learning.evaluate(
         learning.EvaluationRecord((N_TRAINING,), members, N_TEST, seed),
         folder,
-        print,
+        unlogged,
         prior=prior,
         ridges=[ridge],
         networks=[network],
@@ -106,6 +105,10 @@ def head_errors(folder: Path, seed: int) -> dict[str, float]:
     ).facts["rmse_m"]
     found = {m: by_size[str(N_TRAINING)][0] for m, by_size in scores.items()}  # type: ignore[attr-defined]  # JSON
     return {**found, "best ridge": best_ridge(folder)}
+
+
+def unlogged(_record: Mapping[str, object]) -> None:
+    """A log for steps outside of a run."""
 
 
 def best_ridge(folder: Path) -> float:

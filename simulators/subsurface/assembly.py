@@ -16,6 +16,7 @@ from simulators.subsurface.condensation import (
     Floats,
     Indices,
     Pivots,
+    members_first,
     scatter_map,
 )
 from simulators.subsurface.flow import ForcingValues
@@ -71,7 +72,7 @@ class FlowAssembly:
         load += source
         load[self._fixed] = fixed_head
         links = Links(conductance, given_head, self._link_cell)
-        return Block(data.T.copy(), load, pivots, links)
+        return Block(members_first(data), load, pivots, links)
 
     def sample_matrix(self) -> csc_matrix:
         """Upper triangle of a uniform aquifer, in the order of the unknowns."""
@@ -90,8 +91,8 @@ class FlowAssembly:
         n_t, n_members = resistance.shape
         parts = np.empty((self._matrix_map.shape[1], n_members))
         t = np.reciprocal(resistance, out=parts[:n_t])
-        losses = parts[n_t:].reshape(*self.condensation.is_pair.shape, n_members)
-        pivots = self.condensation.eliminate(t, self._pivot_map @ t, losses)
+        diagonal = self._pivot_map @ t
+        pivots = self.condensation.eliminate(t, diagonal, losses=parts[n_t:])
         return t, self._matrix_map @ parts, pivots
 
     def _build_matrix_maps(self, a: Indices, b: Indices) -> None:
@@ -112,17 +113,19 @@ class FlowAssembly:
         self._indptr = np.searchsorted(pattern, np.arange(n + 1) * n).astype(np.int32)
 
         entries = (keys, loss_keys, diagonal_keys)
-        losses = n_t + np.flatnonzero(plan.is_pair)
+        losses = n_t + np.arange(len(plan.pair_count))
         sources = np.concatenate([coupled, losses, columns[at_unknown]])
         rows = np.searchsorted(pattern, np.concatenate(entries))
         signs = np.concatenate(
             [-np.ones(len(keys)), -plan.pair_count, np.ones(len(diagonal_keys))]
         )
-        shape = (len(pattern), n_t + plan.is_pair.size)
+        shape = (len(pattern), n_t + len(losses))
         self._matrix_map = csr_matrix((signs, (rows, sources)), shape=shape)
 
-        at_pivot = np.isin(cells, plan.eliminated)
-        rows = np.searchsorted(plan.eliminated, cells[at_pivot])
+        pivot = np.full(self.n_cells, -1)
+        pivot[plan.eliminated] = np.arange(len(plan.eliminated))
+        at_pivot = pivot[cells] >= 0
+        rows = pivot[cells[at_pivot]]
         self._pivot_map = csr_matrix(
             (np.ones(len(rows)), (rows, columns[at_pivot])),
             shape=(len(plan.eliminated), n_t),

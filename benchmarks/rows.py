@@ -1,0 +1,17 @@
+"""What every benchmark prints: what, figure, peer, ratio; as a line or a table row."""
+
+import argparse
+
+HEADER = "| what | figure | peer | ratio |\n|---|---|---|---|"
+
+
+def parser_of(description: str) -> argparse.ArgumentParser:
+    """A command line with `--markdown`, described by a module's first line."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--markdown", action="store_true", help="print table rows")
+    return parser
+
+
+def print_row(row: tuple[str, str, str, str], *, markdown: bool) -> None:
+    """Prints one row at once, so that a long benchmark shows its progress."""
+    print("| " + " | ".join(row) + " |" if markdown else "  ".join(row), flush=True)
