@@ -1,28 +1,27 @@
 """Cost of steady flow solves, beside SciPy's direct solver alone.
 
-    python benchmarks/flow_solver.py [--markdown]
+    python -m benchmarks.flow_solver [--markdown]
 
 One thread. A solve of ours includes the assembly from ln T; `spsolve` is timed on a
-matrix that exists already. Repeats of both alternate and the best of each is
-shown, as other work on the machine only adds time. The mesh of
-1475 cells is the Hanford one where `$HEADRACE_HANFORD_DATA` names its folder, else a
-structured mesh of similar size.
+matrix that exists already. Repeats of both alternate and the best of each is shown, as
+other work on the machine only adds time. The mesh of 1475 cells is the Hanford one
+where `$HEADRACE_HANFORD_DATA` names its folder, else a structured mesh of similar size.
 """
 
-import argparse
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
+from benchmarks.rows import parser_of, print_row
+from data.sources.hanford import read_hanford
 from simulators.subsurface import (
     FlowMesh,
     FlowSolver,
@@ -30,8 +29,8 @@ from simulators.subsurface import (
     outer_faces,
     residual,
     structured_mesh,
-    unstructured_mesh,
 )
+from workflows.hanford.fields import flow_problem
 
 DEFAULT_DATA = Path(__file__).parents[2] / "shared/reference/hanford/data"
 
@@ -48,23 +47,22 @@ class Case(NamedTuple):
 
 def main() -> None:
     """Time all cases and print a line or a table row for each figure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--markdown", action="store_true", help="print table rows")
+    parser = parser_of(str(__doc__))
     parser.add_argument("--repeats", type=int, default=15)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = []
     for case, n_members, share in (
         (hanford_case(), 64, 1),
         (square_case(64), 16, 2),
         (square_case(256), 2, 5),
     ):
-        rows += time_case(case, n_members, max(3, arguments.repeats // share))
-    for row in rows:
-        print("| " + " | ".join(row) + " |" if arguments.markdown else "  ".join(row))
+        for row in time_case(case, n_members, max(3, arguments.repeats // share)):
+            print_row(row, markdown=arguments.markdown)
 
 
-def time_case(case: Case, n_members: int, repeats: int) -> list[tuple[str, ...]]:
+def time_case(
+    case: Case, n_members: int, repeats: int
+) -> list[tuple[str, str, str, str]]:
     """Rows (what, figure, peer, ratio) of one mesh."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(
@@ -151,35 +149,11 @@ def square_case(n: int) -> Case:
 def hanford_case() -> Case:
     """The Hanford mesh, or rectangles of similar number where it is absent."""
     folder = Path(os.environ.get("HEADRACE_HANFORD_DATA", DEFAULT_DATA))
-    if not (folder / "geom_1x.mat").exists():
+    if not folder.exists():
         return square_case(38)._replace(name="no Hanford data: 38 x 38 cells")
-    with h5py.File(folder / "geom_1x.mat") as geometry:
-        centroids, face_cells, midpoints, normals = (
-            geometry[name][:].T
-            for name in (
-                "cells/centroids",
-                "faces/neighbors",
-                "faces/centroids",
-                "faces/normals",
-            )
-        )
-    with h5py.File(folder / "bc_1x.mat") as boundary:
-        faces, kinds, values = (boundary[k][0] for k in ("index", "kind", "value"))
-    with h5py.File(folder / "conduct_log_1x.mat") as field:
-        mean = torch.tensor(field["conduct_log"][0])
-    faces, is_head = faces.astype(np.int64) - 1, kinds == ord("D")
-    mesh = unstructured_mesh(
-        centroids,
-        face_cells.astype(np.int64) - 1,
-        midpoints,
-        normals,
-        faces[is_head],
-        faces[~is_head],
-    )
-    forcing = Forcing(
-        head=torch.tensor(values[is_head]), inflow=torch.tensor(values[~is_head])
-    )
-    return Case("Hanford, 1475 cells", mesh, forcing, mean, 0.5)
+    aquifer = read_hanford(folder)
+    mean = torch.tensor(aquifer.reference_log_transmissivity)
+    return Case("Hanford, 1475 cells", *flow_problem(aquifer), mean, 0.5)
 
 
 if __name__ == "__main__":

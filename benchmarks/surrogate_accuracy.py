@@ -61,7 +61,14 @@ def head_errors(folder: Path, seed: int) -> dict[str, float]:
     config = HanfordConfig()
     members, block = N_TRAINING + N_TEST, config.ensemble.block
     prior = steps.fit_prior(
-        steps.PriorRecord(100, 0, config.prior.kernel, config.prior.variance_share),
+        steps.PriorRecord(
+            n_observations=100,
+            observation_set=0,
+            kernel=config.prior.kernel,
+            variance=None,
+            correlation_length_m=None,
+            variance_share=config.prior.variance_share,
+        ),
         folder,
         unlogged,
     )

@@ -55,6 +55,8 @@ def _describe(error: OSError | ValueError) -> str:
     known = {
         "ConnectionError": "no connection",
         "ConnectTimeout": "no connection",
+        "ProxyError": "no connection",
+        "SSLError": "no secure connection",
         "ReadTimeout": "no answer in time",
         "ChunkedEncodingError": "a transfer that broke off",
     }

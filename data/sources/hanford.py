@@ -86,7 +86,7 @@ def _read_verified(path: Path) -> bytes:
     expected = SHA256[path.name]
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(
             f"the Hanford Site needs {path.name} with sha256 {expected}; got no such "
             f"file in {path.parent}. Name a folder with all {len(SHA256)} files by "

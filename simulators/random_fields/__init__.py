@@ -13,6 +13,7 @@ from simulators.random_fields.kriging import (
     FittedField,
     Kriging,
     fit_covariance,
+    generalised_mean,
     krige,
     log_likelihood,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "covariance_matrix",
     "fields_from_coordinates",
     "fit_covariance",
+    "generalised_mean",
     "karhunen_loeve",
     "krige",
     "log_likelihood",

@@ -106,6 +106,20 @@ def log_likelihood(
     return -0.5 * float(square + log_det + len(y) * math.log(2 * math.pi))
 
 
+def generalised_mean(points: Tensor, values: Tensor, model: Covariance) -> float:
+    """Best linear unbiased estimate of a constant mean, 1'C⁻¹y / 1'C⁻¹1.
+
+    Args:
+        points: coordinates (m, d), no two equal.
+        values: observed field (m,).
+        model: covariance model.
+    """
+    x, y = _checked_observations(points, values)
+    factor = cholesky_factor(covariance_matrix(x, x, model))
+    weights = torch.cholesky_solve(torch.ones_like(y)[:, None], factor)[:, 0]
+    return float(weights @ y / weights.sum())
+
+
 def krige(
     points: Tensor,
     observed_points: Tensor,

@@ -19,15 +19,12 @@ from simulators.subsurface.condensation import (
     members_first,
     scatter_map,
 )
+from simulators.subsurface.conductances import Conductances
 from simulators.subsurface.flow import ForcingValues
 from simulators.subsurface.mesh import FlowMesh
 
 # connections times members of a block
 _BLOCK_VALUES = 192_000
-# Once a block of this size was freed, glibc keeps freed memory of that size for the
-# process. Otherwise the temporary arrays of every block of members go back to the
-# system and are faulted in again, which takes longer than the arithmetic on them.
-_HEAP_BYTES = 31 * 2**20
 
 
 class Links(NamedTuple):
@@ -51,39 +48,38 @@ class FlowAssembly:
     """Pattern and constant maps of a mesh; assembles blocks of members."""
 
     def __init__(self, mesh: FlowMesh) -> None:
-        self.n_cells, self.n_conn = mesh.n_cells, len(mesh.cell_a)
+        self.n_cells = mesh.n_cells
+        self.conductances = Conductances(mesh)
         self.condensation = Condensation(mesh)
         self._head_cell, self._fixed = mesh.head_cell.numpy(), mesh.fixed_cell.numpy()
-        self._resistance_map = _resistance_map(mesh)
         self._build_matrix_maps(mesh.cell_a.numpy(), mesh.cell_b.numpy())
         self._build_load_maps(mesh)
-        np.empty(_HEAP_BYTES, dtype=np.uint8)
 
     def assemble(self, log_transmissivity: torch.Tensor, given: ForcingValues) -> Block:
         """The systems of members (members, n_cells), checked before."""
-        # torch's exp is vectorised where numpy's is not; rows of members for the maps
-        resistivity = (-log_transmissivity).exp_().numpy().T.copy()
-        t, data, pivots = self._matrix_values(self._resistance_map @ resistivity)
+        _, resistance = self.conductances.resistances(log_transmissivity)
+        t, data, pivots = self._matrix_values(resistance)
         head, inflow, fixed_head, source = (x.numpy().T for x in given)
         conductance = t[self._link_row]
         given_head = np.concatenate([head, fixed_head[self._link_fixed]])
-        load = self._link_map @ (conductance * given_head)
-        load += self._inflow_map @ inflow
+        entering = np.concatenate([conductance * given_head, inflow])
+        load = self._entry_map @ entering
         load += source
         load[self._fixed] = fixed_head
         links = Links(conductance, given_head, self._link_cell)
-        return Block(members_first(data), load, pivots, links)
+        return Block(members_first(data).numpy(), load, pivots, links)
 
     def sample_matrix(self) -> csc_matrix:
         """Upper triangle of a uniform aquifer, in the order of the unknowns."""
-        ones = np.ones((self.n_cells, 1))
-        _, data, _ = self._matrix_values(self._resistance_map @ ones)
+        uniform = torch.zeros(1, self.n_cells, dtype=torch.float64)
+        _, resistance = self.conductances.resistances(uniform)
+        _, data, _ = self._matrix_values(resistance)
         n = len(self.condensation.kept)
         return csc_matrix((data[:, 0], self._indices, self._indptr), shape=(n, n))
 
     def blocks(self, n_members: int) -> list[slice]:
         """Consecutive members whose arrays are assembled together."""
-        size = max(1, _BLOCK_VALUES // max(1, self.n_conn))
+        size = max(1, _BLOCK_VALUES // max(1, self.conductances.n_conn))
         return [slice(i, min(i + size, n_members)) for i in range(0, n_members, size)]
 
     def _matrix_values(self, resistance: Floats) -> tuple[Floats, Floats, Pivots]:
@@ -98,9 +94,10 @@ class FlowAssembly:
     def _build_matrix_maps(self, a: Indices, b: Indices) -> None:
         """Maps from conductances to the values of the upper triangle and pivots."""
         plan, number = self.condensation, self.condensation.number
-        n, n_t = len(plan.kept), self.n_conn + len(self._head_cell)
+        n_conn, face_rows = len(a), self.conductances.face_rows
+        n, n_t = len(plan.kept), n_conn + len(face_rows)
         cells = np.concatenate([a, b, self._head_cell])  # whose diagonal holds t
-        columns = np.concatenate([np.tile(np.arange(self.n_conn), 2), self._face_rows])
+        columns = np.concatenate([np.tile(np.arange(n_conn), 2), face_rows])
         at_unknown = number[cells] >= 0
 
         coupled = np.flatnonzero((number[a] >= 0) & (number[b] >= 0))
@@ -139,30 +136,14 @@ class FlowAssembly:
         to_a, to_b = fixed_number[a], fixed_number[b]
         from_a = np.flatnonzero((to_a < 0) & (to_b >= 0))
         from_b = np.flatnonzero((to_b < 0) & (to_a >= 0))
-        self._link_row = np.concatenate([self._face_rows, from_a, from_b])
+        self._link_row = np.concatenate([self.conductances.face_rows, from_a, from_b])
         self._link_fixed = np.concatenate([to_b[from_a], to_a[from_b]])
         self._link_cell = np.concatenate([self._head_cell, a[from_a], b[from_b]])
-        self._link_map = scatter_map(self._link_cell, self.n_cells)
-        self._inflow_map = scatter_map(mesh.inflow_cell.numpy(), self.n_cells)
-
-    @property
-    def _face_rows(self) -> Indices:
-        """Rows of the head faces in arrays of conductances, after the connections."""
-        return self.n_conn + np.arange(len(self._head_cell))
+        entries = np.concatenate([self._link_cell, mesh.inflow_cell.numpy()])
+        self._entry_map = scatter_map(entries, self.n_cells)
 
 
 def _triangle_keys(i: Indices, j: Indices, n: int) -> Indices:
     """Sort keys of entries of the upper triangle, column by column."""
     keys: Indices = np.maximum(i, j) * n + np.minimum(i, j)
     return keys
-
-
-def _resistance_map(mesh: FlowMesh) -> csr_matrix:
-    """From 1/T of cells to 1/t of connections and head faces: halves in series."""
-    n_conn, n_head = len(mesh.cell_a), len(mesh.head_cell)
-    conn, faces = np.arange(n_conn), n_conn + np.arange(n_head)
-    rows = np.concatenate([conn, conn, faces])
-    cells = torch.cat([mesh.cell_a, mesh.cell_b, mesh.head_cell]).numpy()
-    factors = torch.cat([mesh.factor_a, mesh.factor_b, mesh.head_factor]).numpy()
-    shape = (n_conn + n_head, mesh.n_cells)
-    return csr_matrix((1 / factors, (rows, cells)), shape=shape)

@@ -6,8 +6,9 @@ of such a cell, t_p its conductances to neighbours p and w_p = t_p/d, the others
     A_pq -= t_p w_q,     b_p += w_p b,     and afterwards     h = b/d + sum_p w_p h_p.
 
 This is Gaussian elimination in another order, vectorised over members; the sparse
-factorisation that remains takes 15 to 25 % less time. Cells with fixed head are
-no unknowns either. Arrays have members in the last dimension.
+factorisation that remains takes a quarter to a third less time. A second round does
+not pay: most operations are those of the last columns, which are nearly dense. Cells
+with fixed head are no unknowns either. Arrays have members in the last dimension.
 """
 
 from itertools import combinations_with_replacement
@@ -18,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import reverse_cuthill_mckee
+from torch import Tensor
 
 from simulators.subsurface.mesh import FlowMesh
 
@@ -93,11 +95,12 @@ class Condensation:
     def reduce(self, load: Floats, pivots: Pivots) -> Floats:
         """Right-hand sides (members, n_unknowns) from those of all cells."""
         at_eliminated = load[self.eliminated]
-        passed_on = np.empty_like(pivots.weight)
+        passed_on = np.empty((len(pivots.weight), load.shape[1]))
         for rank in self._ranks:
             weight, own = pivots.weight[rank], _first(at_eliminated, rank)
             np.multiply(weight, own, out=passed_on[rank])
-        return members_first(load[self.kept] + self._to_kept @ passed_on)
+        reduced = load[self.kept] + self._to_kept @ passed_on
+        return members_first(reduced).numpy()
 
     def recover(self, x: Floats, load: Floats, pivots: Pivots) -> Floats:
         """Values in all cells (n_cells, members) from unknowns (members, n_unknowns).
@@ -118,24 +121,23 @@ class Condensation:
     def _find_pairs(self) -> None:
         """The unknowns that lose to each other, in the order of `eliminate`."""
         unknown, ranks = self._slot_unknown, self._ranks
-        pairs = [
-            np.stack([_first(unknown[p], q), unknown[q]])
-            for p, q in combinations_with_replacement(ranks, 2)
-        ]
-        counts = [
-            np.where((first == second) & (p != q), 2.0, 1.0)
-            for (first, second), (p, q) in zip(
-                pairs, combinations_with_replacement(ranks, 2), strict=True
-            )
-        ]
-        self.pairs = np.concatenate([np.empty((2, 0), dtype=np.int64), *pairs], axis=1)
-        self.pair_count = np.concatenate([np.empty(0), *counts])
+        pairs, counts = [np.empty((2, 0), dtype=np.int64)], [np.empty(0)]
+        for p, q in combinations_with_replacement(ranks, 2):
+            pair = np.stack([_first(unknown[p], q), unknown[q]])
+            pairs.append(pair)
+            counts.append(np.where((pair[0] == pair[1]) & (p != q), 2.0, 1.0))
+        self.pairs = np.concatenate(pairs, axis=1)
+        self.pair_count = np.concatenate(counts)
 
 
-def members_first(values: Floats) -> Floats:
+def members_first(values: Floats) -> Tensor:
     """Transposed copy; torch's takes little more than half the time of NumPy's."""
-    transposed: Floats = torch.from_numpy(values).T.contiguous().numpy()
-    return transposed
+    return torch.from_numpy(values).T.contiguous()
+
+
+def members_last(values: Tensor) -> Floats:
+    """Transposed copy; NumPy's takes less than half the time of torch's."""
+    return np.ascontiguousarray(values.numpy().T)
 
 
 def scatter_map(rows: Indices, n_rows: int) -> csr_matrix:
@@ -150,8 +152,9 @@ def _choose_cells(
 ) -> tuple[Indices, NDArray[np.bool_]]:
     """Order of the cells, and those to eliminate: greedy, never two neighbours.
 
-    The order is reverse Cuthill-McKee: on grids the greedy choice along it is a
-    checkerboard, and the solver's own ordering fills in less when it starts from it.
+    The order is reverse Cuthill-McKee: the solver's own ordering fills in less when it
+    starts from it. On grids the greedy choice is a checkerboard; made from the end of
+    the order, it leaves 5 to 10 % fewer operations than from its beginning.
     """
     n = len(is_free)
     graph = csr_matrix((np.ones(ends.shape[1]), tuple(ends)), shape=(n, n))
@@ -160,7 +163,7 @@ def _choose_cells(
     starts, neighbours = graph.indptr.tolist(), graph.indices
     is_eliminated, is_open = np.zeros(n, dtype=bool), is_free.copy()
     is_open[order[is_free[order]][0]] = False  # one unknown has to remain
-    for cell in order.tolist():
+    for cell in reversed(order.tolist()):
         if is_open[cell]:
             is_eliminated[cell] = True
             is_open[neighbours[starts[cell] : starts[cell + 1]]] = False

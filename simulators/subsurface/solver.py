@@ -2,7 +2,7 @@
 
 A h = b is solved with one symbolic analysis per mesh and one numeric factorisation
 per member. For a loss L, A lambda = dL/dh gives dL/dp = -lambda' dr/dp for every
-input p of the residual r(h, p) (`flow.residual`), which is differentiated by autograd.
+input p of the residual r(h, p) (`flow.residual`; the products in `conductances`).
 Works in float64 on the CPU; inputs from other devices are moved, heads moved back.
 """
 
@@ -16,13 +16,13 @@ from torch.autograd.function import once_differentiable
 
 from simulators.subsurface.assembly import Block, FlowAssembly, Links
 from simulators.subsurface.condensation import Floats, Indices, Pivots
+from simulators.subsurface.conductances import InputGradients
 from simulators.subsurface.factors import FactorPool, KeptFactors
 from simulators.subsurface.flow import (
     Forcing,
     ForcingValues,
     check_values,
     forcing_values,
-    residual,
 )
 from simulators.subsurface.mesh import FlowMesh
 
@@ -102,9 +102,8 @@ class FlowSolver:
         loads[torch.arange(len(wells)), wells] = 1.0
         adjoint = self._solve_loads(kept[0], loads)
         repeated = [x.expand(len(wells), -1) for x in inputs]
-        wanted = [True, False, False, False, False]
         head = head.expand(len(wells), -1)
-        (jacobian,) = self.pull_back(repeated, wanted, head, adjoint)
+        jacobian = self.pull_back(repeated, head, adjoint).log_transmissivity
         return jacobian.to(log_transmissivity.device)
 
     def solve_members(
@@ -124,7 +123,7 @@ class FlowSolver:
             else:
                 x = self._pool.solve(block.data, rhs)
             h = condensation.recover(x, block.load, block.pivots)
-            load = np.delete(block.load, condensation.fixed, axis=0).sum(axis=0)
+            load = block.load.sum(axis=0) - block.load[condensation.fixed].sum(axis=0)
             failed += (rows.start + _find_open_balances(h, load, block.links)).tolist()
             heads[rows] = torch.from_numpy(h.T)
         if failed:
@@ -155,20 +154,18 @@ class FlowSolver:
         return torch.from_numpy(np.concatenate(adjoints))
 
     def pull_back(
-        self, inputs: list[Tensor], wanted: list[bool], head: Tensor, adjoint: Tensor
-    ) -> tuple[Tensor, ...]:
-        """-lambda' dr/dp for each wanted input p, block by block."""
-        blocks = []
-        for rows in self._assembly.blocks(len(head)):
-            leaves = [
-                x[rows].detach().requires_grad_(w)
-                for x, w in zip(inputs, wanted, strict=True)
-            ]
-            with torch.enable_grad():
-                r = residual(self.mesh, leaves[0], head[rows], Forcing(*leaves[1:]))
-            active = [x for x in leaves if x.requires_grad]
-            blocks.append(torch.autograd.grad(r, active, -adjoint[rows]))
-        return tuple(torch.cat(parts) for parts in zip(*blocks, strict=True))
+        self, inputs: list[Tensor], head: Tensor, adjoint: Tensor
+    ) -> InputGradients:
+        """-lambda' dr/dp for ln T and each input p of the forcing, block by block."""
+        pulled = [
+            self._assembly.conductances.pull_back(
+                [x[rows] for x in inputs], head[rows], adjoint[rows]
+            )
+            for rows in self._assembly.blocks(len(head))
+        ]
+        return InputGradients(
+            *(torch.cat(parts) for parts in zip(*pulled, strict=True))
+        )
 
     def keeps_factors(self, n_members: int) -> bool:
         """Whether the factors of so many members fit in memory until the adjoint."""
@@ -220,12 +217,10 @@ class _SteadySolve(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, head_gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         solver, (heads, *inputs) = ctx.solver, ctx.saved_tensors
-        wanted = list(ctx.needs_input_grad[1:])
         adjoint = solver.solve_adjoint(inputs, ctx.kept, head_gradient)
-        found = iter(solver.pull_back(inputs, wanted, heads, adjoint))
-        gradients = [next(found) if w else None for w in wanted]
-        if gradients[3] is not None:  # a fixed head is also a head of the output
-            gradients[3] += head_gradient[:, solver.mesh.fixed_cell]
+        gradients = solver.pull_back(inputs, heads, adjoint)
+        # a fixed head is also a head of the output
+        gradients.fixed_head.add_(head_gradient[:, solver.mesh.fixed_cell])
         return None, *gradients
 
 

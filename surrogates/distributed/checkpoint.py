@@ -7,6 +7,7 @@ A checkpoint is one `torch.save` of nested dictionaries of tensors, numbers and 
 import fcntl
 import io
 import pickle
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,8 +46,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ValueError: the file is damaged or holds more than tensors and plain values.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                archive.read(name)  # checks the sum of the part, which torch does not
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
         raise ValueError(
             f"a checkpoint must be a complete file of tensors and plain values; {path} "
             f"is not ({error.__class__.__name__}). Remove it to train from the start."

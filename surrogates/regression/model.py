@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from simulators.subsurface import FlowMesh, Forcing
 from simulators.subsurface.operator import FlowOperator, flow_operator, forcing_load
 
+FORMAT = 1  # of `network_state`; raised when its content changes
 MAX_LOG_WEIGHT = 3.0  # e³ in a residual weight is ample, and keeps float32 steps finite
 
 
@@ -222,6 +223,7 @@ def _energy_step(direction: Tensor, residual: Tensor, image: Tensor) -> Tensor:
 def network_state(network: HeadNetwork) -> dict[str, Any]:
     """All that is needed to use the network again, as tensors and plain values."""
     return {
+        "format": FORMAT,
         "mesh": {f.name: getattr(network.mesh, f.name) for f in fields(FlowMesh)},
         "forcing": {f.name: getattr(network.forcing, f.name) for f in fields(Forcing)},
         "constants": {
@@ -234,7 +236,16 @@ def network_state(network: HeadNetwork) -> dict[str, Any]:
 
 
 def network_from_state(state: Mapping[str, Any]) -> HeadNetwork:
-    """The network that `network_state` described."""
+    """The network that `network_state` described.
+
+    Raises:
+        ValueError: the description has another format.
+    """
+    if state.get("format") != FORMAT:
+        raise ValueError(
+            f"a network's description must have format {FORMAT}; got "
+            f"{state.get('format')}. Train it again with this version."
+        )
     network = HeadNetwork(
         FlowMesh(**state["mesh"]),
         Forcing(**state["forcing"]),

@@ -5,6 +5,7 @@ from it and ends in the same bits as an undisturbed one. The first non-finite lo
 the training, and the last good checkpoint stays.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -20,6 +21,9 @@ from surrogates.scores import rmse
 
 MAX_GRADIENT_NORM = 1.0
 PREDICTION_BATCH = 128  # members at once; a few arrays of this size stay in the cache
+
+
+Log = Callable[[Mapping[str, object]], None]
 
 
 class DivergenceError(ArithmeticError):
@@ -52,7 +56,7 @@ def train_head_network(
     data_digest: str,
     *,
     shown: Members,
-    log: Callable[[Mapping[str, object]], None],
+    log: Log,
 ) -> None:
     """Trains `network` in place, from `checkpoint` where there is one.
 
@@ -84,24 +88,18 @@ def train_head_network(
         "schedule": schedule,
     }
     identity = {"data_digest": data_digest, "settings": asdict(settings)}
-    first = _resume(checkpoint, identity, stateful, generator)
+    first = _resume(checkpoint, identity, stateful, generator, log)
     began = time.monotonic()
     for epoch in range(first, n_epochs):
         order = torch.randperm(n, generator=generator)
         losses = []
         for picks in order[: per_epoch * batch].reshape(per_epoch, batch):
             losses.append(_step(network, members, picks, optimiser))
+            _require_finite("training loss", losses[-1], epoch, settings)
             schedule.step()
         error = float(rmse(predict(network, shown.log_transmissivity), shown.head))
-        training = network.constants.head_scale_m * float(
-            torch.stack(losses).mean().sqrt()
-        )
-        if not torch.isfinite(torch.tensor([training, error])).all():
-            raise DivergenceError(
-                f"the training loss must stay finite; got {training} m at epoch "
-                f"{epoch + 1} of {n_epochs}, held-out error {error} m. Lower "
-                f"train.learning_rate (now {settings.learning_rate:g})."
-            )
+        _require_finite("held-out error", error, epoch, settings)
+        training = network.constants.head_scale_m * math.sqrt(sum(losses) / per_epoch)
         save_checkpoint(
             checkpoint,
             {
@@ -143,19 +141,26 @@ def _step(
     members: Members,
     picks: Tensor,
     optimiser: torch.optim.Optimizer,
-) -> Tensor:
-    """One optimiser step; returns the mean square error in units of the scale squared.
-
-    A non-finite gradient makes the clipped update non-finite too: the loss of the next
-    step, or the error after the epoch, then shows it.
-    """
+) -> float:
+    """One optimiser step; returns the mean square error over the scale squared."""
     error = network(members.log_transmissivity[picks]) - members.head[picks].float()
     loss: Tensor = (error / network.constants.head_scale_m).square().mean()
     optimiser.zero_grad()
     torch.autograd.backward(loss)
     torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
     optimiser.step()
-    return loss.detach()
+    return loss.item()
+
+
+def _require_finite(
+    name: str, value: float, epoch: int, settings: TrainingSettings
+) -> None:
+    if not math.isfinite(value):
+        raise DivergenceError(
+            f"the {name} must stay finite; got {value} in epoch {epoch + 1}. Lower "
+            f"train.learning_rate (now {settings.learning_rate:g}); the last good "
+            f"checkpoint, after {epoch} epochs, is kept."
+        )
 
 
 def _seconds_left(began: float, n_done: int, n_all: int) -> float:
@@ -168,11 +173,19 @@ def _resume(
     identity: Mapping[str, Any],
     stateful: Mapping[str, Any],
     generator: torch.Generator,
+    log: Log,
 ) -> int:
-    """Loads a checkpoint of the same data and settings; the number of epochs done."""
+    """Loads a checkpoint of the same data and settings; the number of epochs done.
+
+    A damaged one is discarded: training from the start ends in the same bits.
+    """
     if not checkpoint.exists():
         return 0
-    state = load_checkpoint(checkpoint)
+    try:
+        state = load_checkpoint(checkpoint)
+    except ValueError as error:
+        log({"event": "checkpoint discarded", "cause": str(error)})
+        return 0
     for name, wanted in identity.items():
         if state.get(name) != wanted:
             raise ValueError(

@@ -1,5 +1,6 @@
 """What a user of the Hanford workflow may set; the defaults are of standard size."""
 
+from itertools import pairwise
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -21,9 +22,25 @@ class PriorConfig(_Section):
     kernel: Literal["matern12", "matern32", "matern52", "squared_exponential"] = Field(
         default="matern52", description="covariance family, fitted to the set"
     )
+    variance: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="given instead of fitted"
+    )
+    correlation_length_m: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="given with the variance"
+    )
     variance_share: float = Field(
         default=0.99, gt=0, le=1, description="variance that the kept KL modes hold"
     )
+
+    @model_validator(mode="after")
+    def _both_parameters_or_none(self) -> Self:
+        given = self.variance, self.correlation_length_m
+        if (given[0] is None) != (given[1] is None):
+            raise ValueError(
+                "prior.variance and prior.correlation_length_m must be given together; "
+                f"got {given[0]} and {given[1]}"
+            )
+        return self
 
 
 MIN_TRAINING_MEMBERS = 10
@@ -69,7 +86,7 @@ class TrainConfig(_Section):
     )
     steps: int = Field(default=500, ge=1, description="optimiser steps of each network")
     batch_size: int = Field(default=32, ge=1)
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0, allow_inf_nan=False)
     threads: int = Field(default=1, ge=1, description="threads of a training process")
 
 
@@ -79,6 +96,13 @@ class HanfordConfig(_Section):
     prior: PriorConfig = PriorConfig()
     ensemble: EnsembleConfig = EnsembleConfig()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _increasing_training_members(self) -> Self:
+        members = self.train.members
+        if any(a >= b for a, b in pairwise(members)):
+            raise ValueError(f"train.members must increase; got {list(members)}")
+        return self
 
     @model_validator(mode="after")
     def _enough_training_members(self) -> Self:

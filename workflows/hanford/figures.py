@@ -58,7 +58,15 @@ def site_map(
             axes.add_collection(lines)
         centroids = _kilometres(aquifer, aquifer.cell_centroids)
         wells, measured = centroids[aquifer.well_cells], centroids[observed]
-        axes.scatter(wells[:, 0], wells[:, 1], s=5, c="white", lw=0, label="head well")
+        axes.scatter(
+            wells[:, 0],
+            wells[:, 1],
+            s=9,
+            c="white",
+            edgecolors="black",
+            lw=0.4,
+            label="head well",
+        )
         axes.scatter(
             measured[:, 0],
             measured[:, 1],
@@ -98,6 +106,41 @@ def field_maps(aquifer: Aquifer, statistics: Arrays) -> "Figure":
         return figure
 
 
+def interval_maps(aquifer: Aquifer, statistics: Arrays) -> "Figure":
+    """Width of the 90 % interval of head, and where the reference leaves it."""
+    import matplotlib.pyplot as plt
+
+    low, _, high = statistics["quantiles_hydraulic_head"]
+    reference = statistics["reference_hydraulic_head"]
+    outside = np.clip(reference - high, 0, None) - np.clip(low - reference, 0, None)
+    bound = max(float(np.quantile(np.abs(outside), 0.995)), 1e-3)
+    with figure_style():
+        figure, axes = plt.subplots(1, 2, figsize=(9.0, 4.8))
+        title = "width of the 90 % interval of head, m"
+        _draw_field(axes[0], aquifer, high - low, title, "magma")
+        title = "reference head outside of it, m"
+        _draw_field(axes[1], aquifer, outside, title, "RdBu_r", (-bound, bound))
+        return figure
+
+
+def correlation_maps(aquifer: Aquifer, statistics: Arrays) -> "Figure":
+    """Correlation of the head everywhere with the head at a few wells."""
+    import matplotlib.pyplot as plt
+
+    wells = statistics["covariance_cells"].astype(np.int64)
+    deviation = statistics["deviation_hydraulic_head"]
+    spread = deviation[wells, None] * deviation  # (well, cell)
+    correlation = statistics["covariance_hydraulic_head"] / spread
+    centroids = _kilometres(aquifer, aquifer.cell_centroids)
+    with figure_style():
+        figure, axes = plt.subplots(1, len(wells), figsize=(4.3 * len(wells), 4.4))
+        for k, ax in enumerate(axes):
+            title = f"correlation with the well in cell {wells[k]}"
+            _draw_field(ax, aquifer, correlation[k], title, "RdBu_r", (-1.0, 1.0))
+            ax.plot(*centroids[wells[k]], "kx", ms=9, mew=2)
+        return figure
+
+
 def sample_pairs(aquifer: Aquifer, evaluation: Arrays) -> "Figure":
     """Test members: ln T, simulated head, and the errors of ridge and network."""
     import matplotlib.pyplot as plt
@@ -109,8 +152,9 @@ def sample_pairs(aquifer: Aquifer, evaluation: Arrays) -> "Figure":
     with figure_style():
         figure, axes = plt.subplots(len(fields), 4, figsize=(13.0, 3.5 * len(fields)))
         for k, row in enumerate(axes):
-            _draw_field(row[0], aquifer, fields[k], LN_T)
-            _draw_field(row[1], aquifer, heads[k], "simulated head, m")
+            _draw_field(row[0], aquifer, fields[k], LN_T, limits=_limits(fields))
+            title = "simulated head, m"
+            _draw_field(row[1], aquifer, heads[k], title, limits=_limits(heads))
             for ax, (model, error) in zip(row[2:], errors.items(), strict=True):
                 title = f"{model} - simulator, m"
                 _draw_field(ax, aquifer, error[k], title, "RdBu_r", (-bound, bound))
@@ -160,7 +204,7 @@ def learning_curves(scores: Scores) -> "Figure":
         ax.set_xticks(sizes, [str(size) for size in sizes])
         ax.xaxis.minorticks_off()
         _plain_ticks(ax.yaxis)
-        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
         return figure
 
 
@@ -204,6 +248,12 @@ def _kilometres(aquifer: Aquifer, points: NDArray[np.float64]) -> NDArray[np.flo
     return (aquifer.origin_m + aquifer.length_scale_m * points) / 1000
 
 
+def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Without a few cells beside an inflow, which would else take the whole scale."""
+    low, high = np.quantile(values, [0.005, 0.995])
+    return float(low), float(high)
+
+
 def _draw_field(
     ax: "Axes",
     aquifer: Aquifer,
@@ -218,8 +268,7 @@ def _draw_field(
     nodes = _kilometres(aquifer, aquifer.node_coordinates)
     cells = PolyCollection(list(nodes[aquifer.cell_nodes]), array=values, cmap=colours)
     cells.set_edgecolor("face")
-    # a few cells beside an inflow would else take the whole scale
-    low, high = limits or np.quantile(values, [0.005, 0.995])
+    low, high = limits or _limits(values)
     cells.set_clim(low, high)
     ax.add_collection(cells)
     ax.autoscale_view()

@@ -18,7 +18,11 @@ from data.sources.aquifer import Aquifer
 from data.sources.aquifer_file import read_aquifer
 from simulators.random_fields import KarhunenLoeve, coordinates_of
 from simulators.subsurface import FlowSolver
-from surrogates.distributed.checkpoint import load_checkpoint, sole_writer
+from surrogates.distributed.checkpoint import (
+    load_checkpoint,
+    save_checkpoint,
+    sole_writer,
+)
 from surrogates.distributed.launcher import launch
 from surrogates.regression.model import (
     HeadNetwork,
@@ -26,6 +30,7 @@ from surrogates.regression.model import (
     NetworkShape,
     network_constants,
     network_from_state,
+    network_state,
 )
 from surrogates.regression.train import (
     Members,
@@ -121,7 +126,7 @@ def train_network(
     path.parent.mkdir(exist_ok=True)
     arguments = {
         "folder": str(folder),
-        "checkpoint": str(path),
+        "network": str(path),
         "prior": str(folder / prior.artefacts["prior"].path),
         "ridge": str(folder / ridge.artefacts["ridge"].path),
         "data_digest": _digest_of([ridge, *blocks]),
@@ -139,7 +144,7 @@ def train_network(
 def train_rank(
     *,
     folder: str,
-    checkpoint: str,
+    network: str,
     prior: str,
     ridge: str,
     data_digest: str,
@@ -162,21 +167,25 @@ def train_rank(
     )
     mesh, forcing = flow_problem(aquifer)
     constants = network_constants(mesh, skip, shape.n_coarse)
-    network = HeadNetwork(mesh, forcing, constants, shape)
+    model = HeadNetwork(mesh, forcing, constants, shape)
     schedule = TrainingSettings(
         settings.steps, settings.batch_size, settings.learning_rate, settings.seed
     )
-    with sole_writer(Path(checkpoint)):
+    # apart from the result: an altered result is made again from intact state
+    checkpoint = Path(network).with_suffix(".training.pt")
+    with sole_writer(checkpoint):
         train_head_network(
-            network,
+            model,
             Members(training.log_transmissivity, training.head),
             schedule,
-            Path(checkpoint),
+            checkpoint,
             data_digest,
             shown=Members(shown.log_transmissivity[:N_SHOWN], shown.head[:N_SHOWN]),
             log=log,
         )
-    return {"parameters": sum(p.numel() for p in network.parameters())}
+        state = {"data_digest": data_digest, "description": network_state(model)}
+        save_checkpoint(Path(network), state)
+    return {"parameters": sum(p.numel() for p in model.parameters())}
 
 
 def linear_skip(
@@ -236,13 +245,9 @@ def evaluate(
             score = [float(rmse(head, test.head)), *interval]
             scores.setdefault(model, {})[str(size)] = score
     path = folder / "fields" / "evaluation.npz"
-    errors = {
-        f"error_{m}": (h - test.head).square().mean(0).sqrt() for m, h in kept.items()
-    }
-    samples = {f"sample_{model}": head[:N_SAMPLES] for model, head in kept.items()}
+    samples = {f"sample_{m}": kept[m][:N_SAMPLES] for m in ("ridge", "network")}
     write_arrays(
         path,
-        **errors,
         **samples,
         sample_log_transmissivity=test.log_transmissivity[:N_SAMPLES],
         sample_simulator=test.head[:N_SAMPLES],

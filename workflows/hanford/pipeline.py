@@ -26,6 +26,8 @@ def run(config: HanfordConfig, campaign: Campaign) -> str:
             n_observations=config.prior.n_observations,
             observation_set=config.prior.observation_set,
             kernel=config.prior.kernel,
+            variance=config.prior.variance,
+            correlation_length_m=config.prior.correlation_length_m,
             variance_share=config.prior.variance_share,
         ),
     )
@@ -38,7 +40,10 @@ def run(config: HanfordConfig, campaign: Campaign) -> str:
         for block in range(ensemble.n_blocks)
     ]
     statistics = campaign.submit(
-        tasks.summarise, StatisticsRecord(ensemble.quorum), blocks=blocks
+        tasks.summarise,
+        StatisticsRecord(ensemble.quorum, campaign.seed),
+        prior=prior,
+        blocks=blocks,
     )
     ridges = [
         campaign.submit(

@@ -1,6 +1,7 @@
 """Summary and report of a Hanford run, from the manifests and files of its tasks."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from workflows.hanford.fields import AQUIFER, read_arrays
 from workflows.hanford.site_data import describe
 
 NOMINAL_COVERAGE = 0.9
+COVERAGE_TOLERANCE = 0.05  # less than that is within the chance of one field
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,9 @@ def _summary(run: Mapping[str, Any], aquifer: Aquifer, results: Results) -> Summ
             baselines={"nominal": NOMINAL_COVERAGE},
         ),
         "ensemble_mean_head_rmse": Metric(
-            value=facts["reference_head_rmse_m"], unit="m"
+            value=facts["reference_head_rmse_m"],
+            unit="m",
+            baselines={"kriged_field": facts["kriged_head_rmse_m"]},
         ),
         "kriging_log_transmissivity_rmse": Metric(
             value=facts["kriging_rmse"],
@@ -143,7 +147,7 @@ def _lead(aquifer: Aquifer, config: HanfordConfig, results: Results) -> list[str
         f"{n_failed} failed and are left out. The head is uncertain by "
         f"{facts['head_deviation_median_m']:.2f} m (median deviation over cells); the "
         f"90 % interval holds the reference head in {facts['reference_coverage']:.0%} "
-        "of the cells."
+        f"of the cells{_on_coverage(facts['reference_coverage'])}"
     )
     learned = (
         f"The network predicts the head of unseen members to {value:.3f} m "
@@ -157,6 +161,16 @@ def _lead(aquifer: Aquifer, config: HanfordConfig, results: Results) -> list[str
         else f"The network answers {1 / ratio:.1f} times faster than the simulator."
     )
     return [f"{describe(aquifer)}.", prior + answer, learned + verdict]
+
+
+def _on_coverage(share: float) -> str:
+    """What to make of the coverage, which is that of one correlated field."""
+    if share > NOMINAL_COVERAGE - COVERAGE_TOLERANCE:
+        return "."
+    return (
+        ": the intervals are too narrow. The covariance is estimated from the same few "
+        "measurements and then taken as known, and the field as stationary."
+    )
 
 
 def _sections(
@@ -196,7 +210,19 @@ def _sections(
                     figures.field_maps(aquifer, statistics),
                     "Mean and standard deviation over the ensemble. The deviation of "
                     "ln T vanishes where it was measured.",
-                )
+                ),
+                Illustration(
+                    "interval",
+                    figures.interval_maps(aquifer, statistics),
+                    "Width of the 90 % interval of the head, and by how much the "
+                    "reference head lies outside of it (white: inside).",
+                ),
+                Illustration(
+                    "correlation",
+                    figures.correlation_maps(aquifer, statistics),
+                    "Correlation of the head with the head at three wells (crosses): "
+                    "what a measurement there would tell about other places.",
+                ),
             ],
             tables=[_failed_members(results)],
         ),
@@ -267,21 +293,30 @@ def _score_table(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Grid:
 
 def _failed_members(results: Results) -> Grid:
     failed: Any = results.statistics.facts["failed"]
+    rows = [[str(member), str(seed), cause[:200]] for member, seed, cause in failed]
     return Grid(
-        ["member", "cause"],
-        [[member, str(cause)[:200]] for member, cause in failed.items()]
-        or [["none", ""]],
+        ["member", "seed", "cause"],
+        rows or [["none", "", ""]],
         "Members without a result, left out of everything.",
     )
 
 
 def _provenance(run: Mapping[str, Any], aquifer: Aquifer) -> dict[str, str]:
-    git = run.get("git") or {"commit": "none", "is_dirty": False}
+    """What was run, each time: the start, and every continuation."""
+    times = {
+        f"{'continued' if k else 'started'} {part['time']}": _describe_start(part)
+        for k, part in enumerate([run, *run["continuations"]])
+    }
     return {
-        "command": " ".join(run["command_line"]),
+        **times,
         "seed": str(run["seed"]),
-        "site": run["site"],
-        "commit": git["commit"] + (" + changes" if git["is_dirty"] else ""),
         **{name: str(version) for name, version in run["versions"].items()},
         **{f"SHA-256 of {name}": digest for name, digest in aquifer.digests.items()},
     }
+
+
+def _describe_start(part: Mapping[str, Any]) -> str:
+    git = part["git"] or {"commit": "no checkout", "is_dirty": False}
+    commit = git["commit"] + (" with changes" if git["is_dirty"] else "")
+    words = ["python", "-m", "workflows.hanford", *part["command_line"][1:]]
+    return f"{shlex.join(words)} (site {part['site']}, commit {commit})"

@@ -2,7 +2,7 @@
 
 The folder of the published data is that of `--data`, of `$HEADRACE_HANFORD_DATA`, or
 the user's cache, which `--fetch-data` fills. A named folder must hold the data; only
-where nothing is named, and nothing cached, the synthetic aquifer steps in.
+where none is named, and the cache is not complete, the synthetic aquifer steps in.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data.durable_files import StagingError
 from data.sources.aquifer import Aquifer
-from data.sources.hanford import read_hanford
+from data.sources.hanford import SHA256, read_hanford
 
 VARIABLE = "HEADRACE_HANFORD_DATA"
 
@@ -42,7 +42,7 @@ def find_aquifer(
             return read_hanford(fetch_hanford(cache))
         except StagingError as error:
             say(f"the published data could not be fetched: {error}")
-    if cache.exists() and any(cache.iterdir()):
+    if all((cache / name).is_file() for name in SHA256):
         return read_hanford(cache)
     from simulators.subsurface.synthetic_site import synthetic_aquifer
 

@@ -29,11 +29,14 @@ from data.statistics import (
     ensemble_standard_deviation,
 )
 from simulators.random_fields import (
+    Covariance,
     Kernel,
     fields_from_coordinates,
     fit_covariance,
+    generalised_mean,
     karhunen_loeve,
     krige,
+    member_generator,
     sample_members,
 )
 from simulators.subsurface import FlowSolveError, FlowSolver, Forcing
@@ -52,6 +55,7 @@ from workflows.hanford.fields import (
 )
 
 COVARIANCE_WELLS = 3  # wells whose covariance with every cell is kept
+MIN_CORRELATED_SHARE = 0.01  # of the variance at a point; below, a fit is white noise
 QUANTILES = (0.05, 0.5, 0.95)
 
 
@@ -62,6 +66,8 @@ class PriorRecord:
     n_observations: int
     observation_set: int
     kernel: Kernel
+    variance: float | None
+    correlation_length_m: float | None
     variance_share: float
 
 
@@ -72,27 +78,50 @@ def fit_prior(record: PriorRecord, folder: Path, log: Log) -> Manifest:
     reference = torch.tensor(aquifer.reference_log_transmissivity)
     cells = aquifer.observation_sets[record.n_observations][record.observation_set]
     observed = torch.tensor(cells)
-    fitted = fit_covariance(points[observed], reference[observed], record.kernel)
-    kriging = krige(
-        points, points[observed], reference[observed], fitted.covariance, fitted.mean
+    model, mean = _covariance(
+        record, points[observed], reference[observed], aquifer.length_scale_m
     )
+    kriging = krige(points, points[observed], reference[observed], model, mean)
     expansion = karhunen_loeve(
         kriging.mean, kriging.covariance, variance_share=record.variance_share
     )
     path = folder / "fields" / "prior.npz"
     write_expansion(path, expansion)
     facts = {
-        "mean": fitted.mean,
-        "variance": fitted.covariance.variance,
-        "correlation_length_m": (
-            fitted.covariance.correlation_length * aquifer.length_scale_m
-        ),
-        "nugget": fitted.covariance.nugget,
+        "mean": mean,
+        "variance": model.variance,
+        "correlation_length_m": model.correlation_length * aquifer.length_scale_m,
+        "nugget": model.nugget,
         "modes": len(expansion.eigenvalues),
         "captured_share": expansion.captured_share,
         "kriging_rmse": float(rmse(kriging.mean, reference)),
     }
     return Manifest({"prior": artefact(path, folder)}, facts)
+
+
+def _covariance(
+    record: PriorRecord, points: Tensor, values: Tensor, length_scale_m: float
+) -> tuple[Covariance, float]:
+    """The given or else the most likely covariance, and the mean that goes with it.
+
+    Raises:
+        ValueError: the values show no correlation in space.
+    """
+    if record.variance is not None and record.correlation_length_m is not None:
+        length = record.correlation_length_m / length_scale_m
+        model = Covariance(record.kernel, record.variance, length)
+        return model, generalised_mean(points, values, model)
+    fitted = fit_covariance(points, values, record.kernel)
+    model = fitted.covariance
+    if model.variance < MIN_CORRELATED_SHARE * (model.variance + model.nugget):
+        raise ValueError(
+            "the measurements must show some correlation in space to predict between "
+            f"them; the fit to set {record.observation_set} of "
+            f"{record.n_observations} has variance {model.variance:.2g} beside an "
+            f"uncorrelated {model.nugget:.2g}. Use more measurements, or give "
+            "prior.variance and prior.correlation_length_m."
+        )
+    return model, fitted.mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +165,12 @@ def simulate_block(
         store,
         record.block,
         {LOG_TRANSMISSIVITY.name: fields.numpy(), HEAD.name: heads.numpy()},
-        seeds=[record.seed] * len(members),
+        seeds=[member_generator(record.seed, m).initial_seed() for m in members],
         failed=failed,
         provenance={"prior": prior.artefacts["prior"].sha256},
     )
     written = [artefact(path, folder) for path in store_files(store, record.block)]
-    facts = {"members": len(members), "failed": {str(m): c for m, c in failed.items()}}
-    return Manifest({item.path: item for item in written}, facts)
+    return Manifest({item.path: item for item in written}, {"members": len(members)})
 
 
 def solve_members(
@@ -169,10 +197,16 @@ class StatisticsRecord:
     """What the ensemble is summarised for."""
 
     quorum: float
+    seed: int
 
 
 def summarise(
-    record: StatisticsRecord, folder: Path, log: Log, *, blocks: Sequence[Manifest]
+    record: StatisticsRecord,
+    folder: Path,
+    log: Log,
+    *,
+    prior: Manifest,
+    blocks: Sequence[Manifest],
 ) -> Manifest:
     """Mean, deviation, quantiles and covariances over the members of the store.
 
@@ -189,9 +223,11 @@ def summarise(
             f"{next(iter(failed.values()))} Lower ensemble.quorum to go on without."
         )
     ensemble = open_ensemble(folder / STORE)
-    reference = FlowSolver(flow_problem(aquifer)[0])
-    head_of_reference = reference.solve(
-        torch.tensor(aquifer.reference_log_transmissivity), flow_problem(aquifer)[1]
+    mesh, forcing = flow_problem(aquifer)
+    kriged = read_expansion(folder / prior.artefacts["prior"].path).mean
+    reference = torch.tensor(aquifer.reference_log_transmissivity)
+    head_of_reference, head_of_kriged = FlowSolver(mesh).solve(
+        torch.stack([reference, kriged]), forcing
     )
     arrays = {"reference_hydraulic_head": head_of_reference.numpy()}
     for variable in (LOG_TRANSMISSIVITY.name, HEAD.name):
@@ -211,9 +247,13 @@ def summarise(
     mean_head = torch.tensor(arrays[f"mean_{HEAD.name}"])
     facts = {
         "members": n_members,
-        "failed": {str(member): cause for member, cause in failed.items()},
+        "failed": [
+            [member, member_generator(record.seed, member).initial_seed(), cause]
+            for member, cause in failed.items()
+        ],
         "reference_coverage": float(coverage(head_of_reference, low, high)),
         "reference_head_rmse_m": float(rmse(mean_head, head_of_reference)),
+        "kriged_head_rmse_m": float(rmse(head_of_kriged, head_of_reference)),
         "head_deviation_median_m": float(np.median(arrays[f"deviation_{HEAD.name}"])),
     }
     return Manifest({"statistics": artefact(path, folder)}, facts)

@@ -10,6 +10,7 @@ from simulators.random_fields import (
     Covariance,
     covariance_matrix,
     fit_covariance,
+    generalised_mean,
     karhunen_loeve,
     krige,
     log_likelihood,
@@ -273,3 +274,18 @@ def test_fit_refuses_too_few_or_constant_values(simulated):
         fit_covariance(points[:3], values[:3])
     with pytest.raises(ValueError, match=r"got 9 from 2\.0 to 2\.0"):
         fit_covariance(points[:9], torch.full((9,), 2.0, dtype=F64))
+
+
+def test_generalised_mean_is_where_the_likelihood_is_largest():
+    generator = torch.Generator().manual_seed(4)
+    points = torch.rand(30, 2, generator=generator, dtype=torch.float64)
+    values = torch.randn(30, generator=generator, dtype=torch.float64)
+    model = Covariance("matern32", variance=1.3, correlation_length=0.4, nugget=0.1)
+    mean = generalised_mean(points, values, model)
+    best = log_likelihood(points, values, model, mean)
+    # the log-likelihood is an exact parabola in the mean
+    above, below = (
+        log_likelihood(points, values, model, mean + d) for d in (0.1, -0.1)
+    )
+    assert above < best > below
+    assert above == pytest.approx(below, rel=1e-10)

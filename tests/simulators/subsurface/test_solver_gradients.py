@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import torch
 
-from simulators.subsurface import FlowSolver, Forcing
+from simulators.subsurface import FlowSolver, Forcing, residual
 
 
 def normal(*shape, seed):
@@ -21,6 +21,22 @@ def test_gradcheck_for_every_input(small):
 
     leaves = [x.clone().requires_grad_() for x in inputs]
     assert torch.autograd.gradcheck(heads, leaves, eps=1e-6, atol=1e-7, rtol=1e-6)
+
+
+def test_gradients_are_those_of_the_residual(small):
+    """-lambda' dr/dp by hand equals automatic differentiation of `residual`."""
+    mesh, log_t, forcing = small
+    given = (forcing.head, forcing.inflow, forcing.fixed_head, forcing.source)
+    inputs = [x.expand(2, -1).clone().requires_grad_() for x in (log_t, *given)]
+    head = normal(2, mesh.n_cells, seed=5)
+    head[:, mesh.fixed_cell] = forcing.fixed_head
+    adjoint = normal(2, mesh.n_cells, seed=6).index_fill(-1, mesh.fixed_cell, 0.0)
+    left = residual(mesh, inputs[0], head, Forcing(*inputs[1:]))
+    expected = torch.autograd.grad(left, inputs, -adjoint)
+    leaves = [x.detach() for x in inputs]
+    gradients = FlowSolver(mesh).pull_back(leaves, head, adjoint)
+    for name, value, law in zip(gradients._fields, gradients, expected, strict=True):
+        torch.testing.assert_close(value, law, rtol=1e-12, atol=1e-13, msg=name)
 
 
 def test_taylor_remainder_is_second_order(hanford):

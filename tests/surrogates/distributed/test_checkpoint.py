@@ -36,6 +36,17 @@ def test_code_in_a_checkpoint_is_refused(tmp_path, capsys):
     assert "ran" not in capsys.readouterr().out
 
 
+def test_a_flipped_bit_is_found(tmp_path):
+    path = tmp_path / "c.pt"
+    save_checkpoint(path, {"x": torch.arange(1000.0)})
+    content = bytearray(path.read_bytes())
+    where = content.index(torch.tensor([500.0, 501.0]).numpy().tobytes())
+    content[where] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="must be a complete file"):
+        load_checkpoint(path)
+
+
 def test_a_truncated_checkpoint_names_the_file(tmp_path):
     path = tmp_path / "c.pt"
     save_checkpoint(path, {"x": torch.ones(100)})

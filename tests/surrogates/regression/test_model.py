@@ -106,6 +106,12 @@ def test_a_network_rebuilt_from_its_state_predicts_the_same_bits(network, member
     assert torch.equal(network(field), again(field))
 
 
+def test_a_description_of_another_format_is_refused(network):
+    state = {**network_state(network), "format": 0}
+    with pytest.raises(ValueError, match="must have format 1; got 0"):
+        network_from_state(state)
+
+
 def test_cells_of_fixed_head_are_refused(problem, skip):
     mesh = structured_mesh((12, 10), (1.0, 1.0), fixed_cells=[(0, 0)])
     forcing = Forcing(fixed_head=torch.ones(1, dtype=torch.float64))

@@ -96,6 +96,20 @@ def test_a_checkpoint_of_other_members_is_refused(problem, skip, members, tmp_pa
         train(problem, skip, members, path, settings=other)
 
 
+def test_a_damaged_checkpoint_is_discarded_and_the_bits_are_the_same(
+    problem, skip, members, tmp_path
+):
+    train(problem, skip, members, tmp_path / "good.pt")
+    damaged = bytearray((tmp_path / "good.pt").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (tmp_path / "bad.pt").write_bytes(damaged)
+    events = []
+    train(problem, skip, members, tmp_path / "bad.pt", log=events.append)
+    assert events[0]["event"] == "checkpoint discarded"
+    assert [event["epoch"] for event in events[1:]] == [1, 2, 3]
+    assert (tmp_path / "bad.pt").read_bytes() == (tmp_path / "good.pt").read_bytes()
+
+
 def test_divergence_stops_and_keeps_the_last_good_checkpoint(
     problem, skip, members, tmp_path
 ):

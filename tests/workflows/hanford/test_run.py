@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,7 +96,10 @@ def test_a_run_leaves_what_the_design_promises(undisturbed):
     names = {path.name for path in (folder / "figures").iterdir()}
     assert names == {
         f"{name}.png"
-        for name in ("site", "fields", "pairs", "training", "learning", "cost")
+        for name in (
+            *("site", "fields", "interval", "correlation"),
+            *("pairs", "training", "learning", "cost"),
+        )
     }
 
 
@@ -162,6 +166,26 @@ def test_a_killed_run_continues_to_the_same_bits(undisturbed, environment, tmp_p
     assert artefacts_of(folder) == artefacts_of(undisturbed[0])
 
 
+def test_an_altered_network_is_made_again(undisturbed, environment, tmp_path):
+    folder = tmp_path / "altered"
+    shutil.copytree(undisturbed[0], folder)
+    path = folder / "checkpoints" / "network_20.pt"
+    good = path.read_bytes()
+    altered = bytearray(good)
+    altered[len(good) // 2] ^= 1
+    path.write_bytes(altered)
+    done = subprocess.run(
+        words(folder, "laptop"),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert path.read_bytes() == good
+    assert summary_of(folder) == summary_of(undisturbed[0])
+
+
 def test_a_diverging_training_stops_with_what_to_lower(environment, tmp_path):
     settings = {**SMALL, "train.learning_rate": 1e30, "train.members": "[20]"}
     done = subprocess.run(
@@ -172,7 +196,7 @@ def test_a_diverging_training_stops_with_what_to_lower(environment, tmp_path):
         check=False,
     )
     assert done.returncode == 1
-    assert "the training loss must stay finite" in done.stderr
+    assert "must stay finite; got" in done.stderr
     assert "Lower train.learning_rate (now 1e+30)" in done.stderr
     assert len(done.stderr.splitlines()) < 25
 
@@ -183,6 +207,9 @@ def test_a_diverging_training_stops_with_what_to_lower(environment, tmp_path):
         ("--set=ensemble.member=3", "Did you mean ensemble.members?"),
         ("--set=train.members=[5000]", "must lie between 10 and the 2000"),
         ("--set=prior.n_observations=20", "10, 50 or 100"),
+        ("--set=train.members=[80,40]", "train.members must increase; got [80, 40]"),
+        ("--set=train.learning_rate=inf", "train.learning_rate: "),
+        ("--set=prior.variance=2.0", "must be given together; got 2.0 and None"),
         ("--data=/nowhere", "needs bc_1x.mat with sha256 ac7c7b39"),
     ],
 )

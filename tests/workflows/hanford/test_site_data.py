@@ -32,6 +32,12 @@ def test_named_folder_comes_before_variable_before_cache(
     assert not find_aquifer(hanford_folder, fetch=False, say=silent).is_synthetic
 
 
+def test_an_incomplete_cache_counts_as_none(hanford_folder):
+    user_cache().mkdir(parents=True)
+    shutil.copy(hanford_folder / "bc_1x.mat", user_cache())
+    assert find_aquifer(None, fetch=False, say=silent).is_synthetic
+
+
 def test_an_altered_file_is_refused_with_both_hashes(hanford_folder, tmp_path):
     shutil.copytree(hanford_folder, tmp_path / "data")
     path = tmp_path / "data" / "bc_1x.mat"

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from data.ensemble_store import failed_members, read_members
+from data.sources.aquifer_file import pack_aquifer
 from data.sources.hanford import read_hanford
+from simulators.random_fields import member_generator
 from simulators.subsurface import FlowSolver, residual
 from simulators.subsurface.operator import flow_operator
 from surrogates.regression.train import Members
@@ -22,7 +24,7 @@ from workflows.hanford.fields import (
     write_arrays,
 )
 
-PRIOR = steps.PriorRecord(100, 0, "matern52", 0.95)
+PRIOR = steps.PriorRecord(100, 0, "matern52", None, None, 0.95)
 N_MEMBERS, BLOCK = 30, 12
 
 
@@ -58,8 +60,6 @@ def fields(run_folder, blocks):
 
 
 def test_prior_of_set_0_is_the_published_kind_of_fit(hanford_folder, tmp_path):
-    from data.sources.aquifer_file import pack_aquifer
-
     (tmp_path / "inputs").mkdir()
     (tmp_path / AQUIFER).write_bytes(pack_aquifer(read_hanford(hanford_folder)))
     facts = steps.fit_prior(PRIOR, tmp_path, no_log).facts
@@ -69,6 +69,22 @@ def test_prior_of_set_0_is_the_published_kind_of_fit(hanford_folder, tmp_path):
     assert 0.0 <= facts["nugget"] <= 0.32
     # mean over sets 1.03 (section 8); sets differ by about 0.05
     assert facts["kriging_rmse"] == pytest.approx(1.03, abs=0.1)
+
+
+@pytest.mark.parametrize("observation_set", [4, 5])
+def test_measurements_without_correlation_are_refused(
+    hanford_folder, tmp_path, observation_set
+):
+    # ten measurements of these two sets are most likely under white noise
+    (tmp_path / "inputs").mkdir()
+    (tmp_path / AQUIFER).write_bytes(pack_aquifer(read_hanford(hanford_folder)))
+    few = replace(PRIOR, n_observations=10, observation_set=observation_set)
+    with pytest.raises(ValueError, match=r"some correlation in space.*prior\.variance"):
+        steps.fit_prior(few, tmp_path, no_log)
+    given = replace(few, variance=2.2, correlation_length_m=2400.0)
+    facts = steps.fit_prior(given, tmp_path, no_log).facts
+    assert (facts["variance"], facts["nugget"]) == (2.2, 0.0)
+    assert facts["correlation_length_m"] == pytest.approx(2400.0)
 
 
 def test_prior_honours_the_measurements(run_folder, prior, aquifer):
@@ -99,9 +115,11 @@ def test_a_member_does_not_depend_on_the_blocks(run_folder, prior, fields, tmp_p
     np.testing.assert_allclose(head, fields.head[20:25].numpy(), rtol=1e-6)
 
 
-def test_statistics_equal_numpy_over_the_members(run_folder, blocks, fields, aquifer):
-    record = steps.StatisticsRecord(0.9)
-    manifest = steps.summarise(record, run_folder, no_log, blocks=blocks)
+def test_statistics_equal_numpy_over_the_members(
+    run_folder, prior, blocks, fields, aquifer
+):
+    record = steps.StatisticsRecord(0.9, seed=3)
+    manifest = steps.summarise(record, run_folder, no_log, prior=prior, blocks=blocks)
     arrays = read_arrays(run_folder / manifest.artefacts["statistics"].path)
     head = fields.head.double().numpy()
     np.testing.assert_allclose(arrays["mean_hydraulic_head"], head.mean(0), rtol=1e-12)
@@ -145,13 +163,15 @@ def test_failed_members_are_recorded_and_left_out(broken):
 def test_below_the_quorum_the_run_stops(broken):
     folder, prior = broken
     blocks = simulate(folder, prior)
-    record = steps.StatisticsRecord(quorum=1.0)
+    record = steps.StatisticsRecord(quorum=1.0, seed=3)
     with pytest.raises(ValueError, match=r"at least 100% .* Lower ensemble.quorum"):
-        steps.summarise(record, folder, no_log, blocks=blocks)
+        steps.summarise(record, folder, no_log, prior=prior, blocks=blocks)
     manifest = steps.summarise(
-        replace(record, quorum=0.5), folder, no_log, blocks=blocks
+        replace(record, quorum=0.5), folder, no_log, prior=prior, blocks=blocks
     )
-    assert len(manifest.facts["failed"]) > 0
+    member, seed, cause = manifest.facts["failed"][0]
+    assert seed == member_generator(3, member).initial_seed()
+    assert "230" in cause
 
 
 def test_linear_skip_is_the_ridge_prediction(run_folder, prior, blocks, fields):
