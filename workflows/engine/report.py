@@ -121,12 +121,10 @@ def write_report(
         for section in sections
         for illustration in section.figures
     }
-    baselines = sorted({b for m in summary.metrics.values() for b in m.baselines})
     html = environment.get_template("report.html.jinja").render(
         title=title,
         lead=lead,
         summary=summary,
-        baselines=baselines,
         sections=sections,
         images=images,
         provenance=provenance,

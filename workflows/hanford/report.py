@@ -10,19 +10,15 @@ from typing import Any
 from data.sources.aquifer import Aquifer
 from data.sources.aquifer_file import read_aquifer
 from workflows.engine.artefacts import Manifest
-from workflows.engine.events import read_events
 from workflows.engine.report import (
-    Grid,
-    Illustration,
     Metric,
-    Section,
     Summary,
     write_report,
     write_summary,
 )
-from workflows.hanford import figures
+from workflows.hanford import sections
 from workflows.hanford.config import HanfordConfig
-from workflows.hanford.fields import AQUIFER, read_arrays
+from workflows.hanford.fields import AQUIFER
 from workflows.hanford.site_data import describe
 
 NOMINAL_COVERAGE = 0.9
@@ -51,7 +47,12 @@ def write_results(folder: Path, config: HanfordConfig, results: Results) -> str:
         else "Transmissivity and head of a synthetic aquifer",
         lead=_lead(aquifer, config, results),
         summary=summary,
-        sections=_sections(folder, aquifer, config, results),
+        sections=[
+            sections.describe_site(folder, aquifer, config.prior, results.statistics),
+            sections.describe_uncertainty(folder, aquifer, results.statistics),
+            sections.describe_learning(folder, aquifer, results.evaluation),
+            sections.describe_cost(results.evaluation),
+        ],
         provenance=_provenance(run, aquifer),
     )
     rmse = _rmse(results)
@@ -170,134 +171,6 @@ def _on_coverage(share: float) -> str:
     return (
         ": the intervals are too narrow. The covariance is estimated from the same few "
         "measurements and then taken as known, and the field as stationary."
-    )
-
-
-def _sections(
-    folder: Path, aquifer: Aquifer, config: HanfordConfig, results: Results
-) -> list[Section]:
-    statistics = read_arrays(folder / results.statistics.artefacts["statistics"].path)
-    evaluation = read_arrays(folder / results.evaluation.artefacts["evaluation"].path)
-    epochs = [e for e in read_events(folder) if e.get("event") == "epoch"]
-    scores: Any = results.evaluation.facts["rmse_m"]
-    sets = aquifer.observation_sets[config.prior.n_observations]
-    return [
-        Section(
-            "The site",
-            [
-                "Steady confined flow, -∇·(T∇h) = 0, by two-point-flux finite volumes. "
-                "Rivers prescribe the head on part of the boundary, upland inflow "
-                "enters through a few faces, the rest is closed."
-            ],
-            [
-                Illustration(
-                    "site",
-                    figures.site_map(
-                        aquifer,
-                        statistics["reference_hydraulic_head"],
-                        sets[config.prior.observation_set],
-                    ),
-                    "Head of the reference transmissivity, boundary conditions, wells "
-                    "and the cells in which ln T is measured.",
-                )
-            ],
-        ),
-        Section(
-            "What the measurements leave open",
-            figures=[
-                Illustration(
-                    "fields",
-                    figures.field_maps(aquifer, statistics),
-                    "Mean and standard deviation over the ensemble. The deviation of "
-                    "ln T vanishes where it was measured.",
-                ),
-                Illustration(
-                    "interval",
-                    figures.interval_maps(aquifer, statistics),
-                    "Width of the 90 % interval of the head, and by how much the "
-                    "reference head lies outside of it (white: inside).",
-                ),
-                Illustration(
-                    "correlation",
-                    figures.correlation_maps(aquifer, statistics),
-                    "Correlation of the head with the head at three wells (crosses): "
-                    "what a measurement there would tell about other places.",
-                ),
-            ],
-            tables=[_failed_members(results)],
-        ),
-        Section(
-            "Learning the head",
-            [
-                "The network starts from the ridge prediction and takes three learned "
-                "steps with the residual of the discrete flow equations. 'Before "
-                "training' is the same structure with its initial weights: what the "
-                "mesh operator gives without learning."
-            ],
-            [
-                Illustration(
-                    "pairs",
-                    figures.sample_pairs(aquifer, evaluation),
-                    "Three test members, and what ridge and network miss.",
-                ),
-                Illustration(
-                    "training",
-                    figures.training_curves(epochs),
-                    "Error during training; held-out members are shown, never used.",
-                ),
-                Illustration(
-                    "learning",
-                    figures.learning_curves(scores),
-                    "Error on the test members against the number of training members; "
-                    "bands are 90 % bootstrap intervals over members.",
-                ),
-            ],
-            [_score_table(scores)],
-        ),
-        Section(
-            "What an answer costs",
-            [
-                "Time per head field on one core, assembly included. The sparse solver "
-                "is exact; a surrogate of the head alone pays off only where the "
-                "simulator is dearer than here."
-            ],
-            [
-                Illustration(
-                    "cost",
-                    figures.answer_costs(results.evaluation.timings),
-                    "Time per answer by number of members per call.",
-                )
-            ],
-        ),
-    ]
-
-
-def _score_table(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Grid:
-    sizes = list(next(iter(scores.values())))
-    rows = [
-        [
-            figures.LABELS[model],
-            *(
-                f"{v:.3f} ({low:.3f} to {high:.3f})"
-                for v, low, high in by_size.values()
-            ),
-        ]
-        for model, by_size in scores.items()
-    ]
-    return Grid(
-        ["RMSE of head, m", *(f"{size} members" for size in sizes)],
-        rows,
-        "Test members; 90 % bootstrap interval in brackets.",
-    )
-
-
-def _failed_members(results: Results) -> Grid:
-    failed: Any = results.statistics.facts["failed"]
-    rows = [[str(member), str(seed), cause[:200]] for member, seed, cause in failed]
-    return Grid(
-        ["member", "seed", "cause"],
-        rows or [["none", "", ""]],
-        "Members without a result, left out of everything.",
     )
 
 

@@ -67,7 +67,7 @@ def test_report_is_self_contained(tmp_path):
 def test_report_shows_metrics_with_units_intervals_and_baselines(tmp_path):
     html = write(tmp_path)
     row = re.search(r"<tr><td>head error</td>.*?</tr>", html).group()
-    for cell in ["0.1235", "m", "0.1 to 0.2", "0.5"]:
+    for cell in ["0.1235", "m", "0.1 to 0.2", "kriging&nbsp;0.5"]:
         assert f">{cell}</td>" in row
     assert "<td>1.235</td>" in html
     assert "Heads &amp; &lt;plumes&gt;" in html

@@ -32,6 +32,17 @@ def words(folder, site, settings=SMALL):
     return [*program, "--site", site, *chosen]
 
 
+def start(folder, environment, site="laptop", settings=SMALL):
+    return subprocess.run(
+        words(folder, site, settings),
+        env=environment,
+        cwd=folder.parent,  # any folder will do
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
     """No published data: the job is the same, and the synthetic one needs no files."""
@@ -47,14 +58,7 @@ def environment(tmp_path_factory):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, environment):
     folder = tmp_path_factory.mktemp("runs") / "undisturbed"
-    done = subprocess.run(
-        words(folder, "laptop"),
-        env=environment,
-        cwd=folder.parent,  # any folder will do
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = start(folder, environment)
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -108,12 +112,8 @@ def test_processes_give_the_metrics_and_the_bits_of_threads(
 ):
     folder, _ = undisturbed
     on_processes = tmp_path / "htex"
-    subprocess.run(
-        words(on_processes, "laptop_htex"),
-        env=environment,
-        check=True,
-        capture_output=True,
-    )
+    done = start(on_processes, environment, "laptop_htex")
+    assert done.returncode == 0, done.stderr
     assert summary_of(on_processes) == summary_of(folder)
     assert artefacts_of(on_processes) == artefacts_of(folder)
 
@@ -151,13 +151,7 @@ def test_a_killed_run_continues_to_the_same_bits(undisturbed, environment, tmp_p
     for instant in (started("simulate_block"), two_epochs, started("evaluate")):
         kill_when(folder, environment, instant)
     finished = Counter(line["key"] for line in read_journal(folder / "journal.jsonl"))
-    done = subprocess.run(
-        words(folder, "laptop"),
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = start(folder, environment)
     assert done.returncode == 0, done.stderr
     assert f"{len(finished)} reused, 0 failed" in done.stderr
     lines = Counter(line["key"] for line in read_journal(folder / "journal.jsonl"))
@@ -174,13 +168,7 @@ def test_an_altered_network_is_made_again(undisturbed, environment, tmp_path):
     altered = bytearray(good)
     altered[len(good) // 2] ^= 1
     path.write_bytes(altered)
-    done = subprocess.run(
-        words(folder, "laptop"),
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = start(folder, environment)
     assert done.returncode == 0, done.stderr
     assert path.read_bytes() == good
     assert summary_of(folder) == summary_of(undisturbed[0])
@@ -188,13 +176,7 @@ def test_an_altered_network_is_made_again(undisturbed, environment, tmp_path):
 
 def test_a_diverging_training_stops_with_what_to_lower(environment, tmp_path):
     settings = {**SMALL, "train.learning_rate": 1e30, "train.members": "[20]"}
-    done = subprocess.run(
-        words(tmp_path / "run", "laptop", settings),
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = start(tmp_path / "run", environment, settings=settings)
     assert done.returncode == 1
     assert "must stay finite; got" in done.stderr
     assert "Lower train.learning_rate (now 1e+30)" in done.stderr

@@ -1,0 +1,154 @@
+"""The sections of a Hanford report: the site, what stays open, learning, cost."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.sources.aquifer import Aquifer
+from workflows.engine.artefacts import Manifest
+from workflows.engine.events import read_events
+from workflows.engine.report import Grid, Illustration, Section
+from workflows.hanford import figures
+from workflows.hanford.config import PriorConfig
+from workflows.hanford.fields import read_arrays
+
+Scores = Mapping[str, Mapping[str, Sequence[float]]]
+
+
+def describe_site(
+    folder: Path, aquifer: Aquifer, prior: PriorConfig, statistics: Manifest
+) -> Section:
+    """Where it is, what drives the flow, what was measured."""
+    arrays = read_arrays(folder / statistics.artefacts["statistics"].path)
+    observed = aquifer.observation_sets[prior.n_observations][prior.observation_set]
+    head = arrays["reference_hydraulic_head"]
+    return Section(
+        "The site",
+        [
+            "Steady confined flow, -∇·(T∇h) = 0, by two-point-flux finite volumes. "
+            "Rivers prescribe the head on part of the boundary, upland inflow enters "
+            "through a few faces, the rest is closed."
+        ],
+        [
+            Illustration(
+                "site",
+                figures.site_map(aquifer, head, observed),
+                "Head of the reference transmissivity, boundary conditions, wells and "
+                "the cells in which ln T is measured.",
+            )
+        ],
+    )
+
+
+def describe_uncertainty(
+    folder: Path, aquifer: Aquifer, statistics: Manifest
+) -> Section:
+    """The distribution of transmissivity and head, given the measurements."""
+    arrays = read_arrays(folder / statistics.artefacts["statistics"].path)
+    return Section(
+        "What the measurements leave open",
+        figures=[
+            Illustration(
+                "fields",
+                figures.field_maps(aquifer, arrays),
+                "Mean and standard deviation over the ensemble. The deviation of ln T "
+                "vanishes where it was measured.",
+            ),
+            Illustration(
+                "interval",
+                figures.interval_maps(aquifer, arrays),
+                "Width of the 90 % interval of the head, and by how much the reference "
+                "head lies outside of it (white: inside).",
+            ),
+            Illustration(
+                "correlation",
+                figures.correlation_maps(aquifer, arrays),
+                "Correlation of the head with the head at three wells (crosses): what "
+                "a measurement there would tell about other places.",
+            ),
+        ],
+        tables=[_failed_members(statistics)],
+    )
+
+
+def describe_learning(folder: Path, aquifer: Aquifer, evaluation: Manifest) -> Section:
+    """What ridge and network learn from how many members."""
+    arrays = read_arrays(folder / evaluation.artefacts["evaluation"].path)
+    epochs = [e for e in read_events(folder) if e.get("event") == "epoch"]
+    scores: Any = evaluation.facts["rmse_m"]
+    return Section(
+        "Learning the head",
+        [
+            "The network starts from the ridge prediction and takes three learned "
+            "steps with the residual of the discrete flow equations. 'Before training' "
+            "is the same structure with its initial weights: what the mesh operator "
+            "gives without learning."
+        ],
+        [
+            Illustration(
+                "pairs",
+                figures.sample_pairs(aquifer, arrays),
+                "Three test members, and what ridge and network miss.",
+            ),
+            Illustration(
+                "training",
+                figures.training_curves(epochs),
+                "Error during training; held-out members are shown, never used.",
+            ),
+            Illustration(
+                "learning",
+                figures.learning_curves(scores),
+                "Error on the test members against the number of training members; "
+                "bands are 90 % bootstrap intervals over members.",
+            ),
+        ],
+        [_score_table(scores)],
+    )
+
+
+def describe_cost(evaluation: Manifest) -> Section:
+    """What an answer of solver and network costs."""
+    return Section(
+        "What an answer costs",
+        [
+            "Time per head field on one core, assembly included. The sparse solver is "
+            "exact; a surrogate of the head alone pays off only where the simulator is "
+            "dearer than here."
+        ],
+        [
+            Illustration(
+                "cost",
+                figures.answer_costs(evaluation.timings),
+                "Time per answer by number of members per call.",
+            )
+        ],
+    )
+
+
+def _score_table(scores: Scores) -> Grid:
+    sizes = list(next(iter(scores.values())))
+    rows = [
+        [
+            figures.LABELS[model],
+            *(
+                f"{v:.3f} ({low:.3f} to {high:.3f})"
+                for v, low, high in by_size.values()
+            ),
+        ]
+        for model, by_size in scores.items()
+    ]
+    return Grid(
+        ["RMSE of head, m", *(f"{size} members" for size in sizes)],
+        rows,
+        "Test members; 90 % bootstrap interval in brackets.",
+    )
+
+
+def _failed_members(statistics: Manifest) -> Grid:
+    failed: Any = statistics.facts["failed"]
+    rows = [[str(member), str(seed), cause[:200]] for member, seed, cause in failed]
+    return Grid(
+        ["member", "seed", "cause"],
+        rows or [["none", "", ""]],
+        "Members without a result, left out of everything.",
+    )
