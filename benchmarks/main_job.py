@@ -61,7 +61,7 @@ def measure(size: str, site: str) -> Usage:
                 stderr=stream,
             )
             while job.poll() is None:
-                peak = max(peak, memory_of(job.pid))
+                peak = max(peak, memory_of(folder))
                 time.sleep(SECONDS_BETWEEN_SAMPLES)
             seconds = time.perf_counter() - began
         if job.returncode != 0:
@@ -69,18 +69,24 @@ def measure(size: str, site: str) -> Usage:
     return Usage(seconds, peak / 2**30)
 
 
-def memory_of(pid: int) -> int:
-    """Bytes that a process and all below it hold, shared pages counted once."""
+def memory_of(folder: Path) -> int:
+    """Bytes that the processes of a run hold, shared pages counted once.
+
+    Workers are no children of the driver, but all are started with the run's folder.
+    """
+    processes = set()
+    for process in psutil.process_iter():
+        try:
+            if any(str(folder) in word for word in process.cmdline()):
+                processes |= {process, *process.children(recursive=True)}
+        except psutil.Error:
+            continue  # it has just ended
     total = 0
-    try:
-        root = psutil.Process(pid)
-        for process in (root, *root.children(recursive=True)):
-            try:
-                total += process.memory_full_info().pss
-            except psutil.Error:
-                continue  # it has just ended
-    except psutil.Error:
-        pass
+    for process in processes:
+        try:
+            total += process.memory_full_info().pss
+        except psutil.Error:
+            continue
     return total
 
 

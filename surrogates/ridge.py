@@ -73,11 +73,20 @@ def fit_ridge(coordinates: Tensor, head: Tensor, n_candidates: Sequence[int]) ->
 
 
 def ridge_path(x: Tensor, head: Tensor, penalties: Sequence[float]) -> list[Ridge]:
-    """One map per penalty from one eigen-decomposition of X'X."""
+    """One map per penalty from one eigen-decomposition.
+
+    With fewer members than coordinates the smaller matrix is decomposed:
+    (X'X + p I)⁻¹ X'H = X'(XX' + p I)⁻¹ H.
+    """
     centre, mean = x.mean(0), head.mean(0)
-    values, vectors = torch.linalg.eigh((x - centre).mT @ (x - centre))
-    projected = vectors.mT @ ((x - centre).mT @ (head - mean))
+    deviation, target = x - centre, head - mean
+    if len(x) < x.shape[1]:
+        values, vectors = torch.linalg.eigh(deviation @ deviation.mT)
+        basis, projected = deviation.mT @ vectors, vectors.mT @ target
+    else:
+        values, vectors = torch.linalg.eigh(deviation.mT @ deviation)
+        basis, projected = vectors, vectors.mT @ (deviation.mT @ target)
     return [
-        Ridge(vectors @ (projected / (values + p)[:, None]), centre, mean, p)
+        Ridge(basis @ (projected / (values + p)[:, None]), centre, mean, p)
         for p in penalties
     ]

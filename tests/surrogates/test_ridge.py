@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from surrogates.ridge import PENALTIES, fit_ridge
+from surrogates.ridge import PENALTIES, fit_ridge, ridge_path
 
 
 def draws(*shape, seed=0):
@@ -18,13 +18,14 @@ def test_a_linear_map_is_recovered():
     assert error.abs().max() < 1e-2  # the smallest penalty, 0.01, shrinks by 0.01/60
 
 
-def test_coefficients_solve_the_penalised_normal_equations():
-    x, h = draws(40, 6), draws(40, 5, seed=1)
-    ridge = fit_ridge(x, h, [6])
-    centred = x - x.mean(0)
-    matrix = centred.mT @ centred + ridge.penalty * torch.eye(6, dtype=torch.float64)
-    expected = torch.linalg.solve(matrix, centred.mT @ (h - h.mean(0)))
-    torch.testing.assert_close(ridge.coefficients, expected, rtol=1e-10, atol=1e-12)
+@pytest.mark.parametrize("n_members", [40, 12])  # more and fewer than coordinates
+def test_coefficients_solve_the_penalised_normal_equations(n_members):
+    x, h = draws(n_members, 20), draws(n_members, 5, seed=1)
+    for ridge in ridge_path(x, h, [0.1, 30.0]):
+        centred = x - x.mean(0)
+        matrix = centred.mT @ centred + ridge.penalty * torch.eye(20).double()
+        expected = torch.linalg.solve(matrix, centred.mT @ (h - h.mean(0)))
+        torch.testing.assert_close(ridge.coefficients, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_noise_is_shrunk_towards_the_mean():
