@@ -62,6 +62,7 @@ def head_errors(folder: Path, seed: int) -> dict[str, float]:
     members, block = N_TRAINING + N_TEST, config.ensemble.block
     prior = steps.fit_prior(
         steps.PriorRecord(
+            measurements=None,
             n_observations=100,
             observation_set=0,
             kernel=config.prior.kernel,

@@ -17,13 +17,14 @@ HELP = """Transmissivity and head under the Hanford Site, with uncertainty.
 Fits a Gaussian prior to transmissivity measurements, simulates an ensemble of steady
 flow, learns the head with ridge regression and a network, and writes a report. Without
 the published data (--data, $HEADRACE_HANFORD_DATA or --fetch-data) a synthetic aquifer
-of the same kind is used. Results go to runs/hanford/; a run that was stopped or killed
-continues with --run-dir.
+of the same kind is used; --measurements asks with your own values. Results go to
+runs/hanford/; a run that was stopped or killed continues with --run-dir.
 """
 
 
 def _read_inputs(config: HanfordConfig, options: Options) -> Inputs:
     from data.sources.aquifer_file import pack_aquifer
+    from data.sources.measurements import parse_measurements
     from workflows.hanford.site_data import describe, find_aquifer
 
     aquifer = find_aquifer(
@@ -32,7 +33,17 @@ def _read_inputs(config: HanfordConfig, options: Options) -> Inputs:
         say=partial(typer.echo, err=True),
     )
     typer.echo(describe(aquifer))
-    return {"aquifer.npz": pack_aquifer(aquifer)}
+    inputs = {"aquifer.npz": pack_aquifer(aquifer)}
+    if options["measurements"]:
+        if not options["measurements"].is_file():
+            raise FileNotFoundError(
+                "--measurements must name a table of cells and ln T; got "
+                f"{options['measurements']}."
+            )
+        text = options["measurements"].read_text()
+        parse_measurements(text, aquifer.n_cells)
+        inputs["measurements.csv"] = text.encode()
+    return inputs
 
 
 def _run(config: HanfordConfig, campaign: "Campaign") -> str:
@@ -54,6 +65,13 @@ application = command_line(
         options={
             "data": Annotated[
                 Path | None, typer.Option(help="Folder of the published data.")
+            ],
+            "measurements": Annotated[
+                Path | None,
+                typer.Option(
+                    help="Your own measurements instead of a published set: a table "
+                    "with the columns cell,log_transmissivity."
+                ),
             ],
             "fetch_data": Annotated[
                 bool,

@@ -17,6 +17,7 @@ from simulators.random_fields import KarhunenLoeve
 from simulators.subsurface import FlowMesh, Forcing, unstructured_mesh
 
 AQUIFER = "inputs/aquifer.npz"
+MEASUREMENTS = "inputs/measurements.csv"
 STORE = "fields/ensemble.zarr"
 LOG_TRANSMISSIVITY = Variable(
     "log_transmissivity", "1", "natural logarithm of transmissivity in m2/d"

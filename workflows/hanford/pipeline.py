@@ -12,6 +12,7 @@
 from workflows.engine.campaign import Campaign, gather
 from workflows.hanford import tasks
 from workflows.hanford.config import HanfordConfig
+from workflows.hanford.fields import MEASUREMENTS
 from workflows.hanford.learning import EvaluationRecord, NetworkRecord, RidgeRecord
 from workflows.hanford.report import Results, write_results
 from workflows.hanford.steps import BlockRecord, PriorRecord, StatisticsRecord
@@ -20,9 +21,11 @@ from workflows.hanford.steps import BlockRecord, PriorRecord, StatisticsRecord
 def run(config: HanfordConfig, campaign: Campaign) -> str:
     """Runs or continues the workflow; returns the closing words for the user."""
     ensemble, train = config.ensemble, config.train
+    has_own = (campaign.folder / MEASUREMENTS).exists()
     prior = campaign.submit(
         tasks.fit_prior,
         PriorRecord(
+            measurements=MEASUREMENTS if has_own else None,
             n_observations=config.prior.n_observations,
             observation_set=config.prior.observation_set,
             kernel=config.prior.kernel,

@@ -48,7 +48,7 @@ def write_results(folder: Path, config: HanfordConfig, results: Results) -> str:
         lead=_lead(aquifer, config, results),
         summary=summary,
         sections=[
-            sections.describe_site(folder, aquifer, config.prior, results.statistics),
+            sections.describe_site(folder, aquifer, results.prior, results.statistics),
             sections.describe_uncertainty(folder, aquifer, results.statistics),
             sections.describe_learning(folder, aquifer, results.evaluation),
             sections.describe_cost(results.evaluation),
@@ -138,7 +138,7 @@ def _lead(aquifer: Aquifer, config: HanfordConfig, results: Results) -> list[str
     ratio = costs["network_128_s"] / costs["solver_128_s"]
     value, low, high = rmse["network"]
     prior = (
-        f"{config.prior.n_observations} measurements of ln T condition a Gaussian "
+        f"{facts['measurements']} measurements of ln T condition a Gaussian "
         f"prior ({config.prior.kernel}, variance {facts['variance']:.2f}, correlation "
         f"length {facts['correlation_length_m'] / 1000:.2f} km, nugget "
         f"{facts['nugget']:.2f}). "

@@ -4,23 +4,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data.sources.aquifer import Aquifer
 from workflows.engine.artefacts import Manifest
 from workflows.engine.events import read_events
 from workflows.engine.report import Grid, Illustration, Section
 from workflows.hanford import figures
-from workflows.hanford.config import PriorConfig
 from workflows.hanford.fields import read_arrays
 
 Scores = Mapping[str, Mapping[str, Sequence[float]]]
 
 
 def describe_site(
-    folder: Path, aquifer: Aquifer, prior: PriorConfig, statistics: Manifest
+    folder: Path, aquifer: Aquifer, prior: Manifest, statistics: Manifest
 ) -> Section:
     """Where it is, what drives the flow, what was measured."""
     arrays = read_arrays(folder / statistics.artefacts["statistics"].path)
-    observed = aquifer.observation_sets[prior.n_observations][prior.observation_set]
+    observed = read_arrays(folder / prior.artefacts["measurements"].path)["cells"]
     head = arrays["reference_hydraulic_head"]
     return Section(
         "The site",
@@ -32,7 +33,7 @@ def describe_site(
         [
             Illustration(
                 "site",
-                figures.site_map(aquifer, head, observed),
+                figures.site_map(aquifer, head, observed.astype(np.int64)),
                 "Head of the reference transmissivity, boundary conditions, wells and "
                 "the cells in which ln T is measured.",
             )

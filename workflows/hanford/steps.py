@@ -22,6 +22,7 @@ from data.ensemble_store import (
 )
 from data.sources.aquifer import Aquifer
 from data.sources.aquifer_file import read_aquifer
+from data.sources.measurements import Measurements, parse_measurements
 from data.statistics import (
     covariance_with_points,
     ensemble_mean,
@@ -61,8 +62,12 @@ QUANTILES = (0.05, 0.5, 0.95)
 
 @dataclass(frozen=True, slots=True)
 class PriorRecord:
-    """Which observations condition the prior, and how far it is expanded."""
+    """Which measurements condition the prior, and how far it is expanded.
 
+    The user's own where `measurements` names their table, else a published set.
+    """
+
+    measurements: str | None
     n_observations: int
     observation_set: int
     kernel: Kernel
@@ -75,19 +80,20 @@ def fit_prior(record: PriorRecord, folder: Path, log: Log) -> Manifest:
     """Fits a covariance to an observation set, conditions on it, expands the result."""
     aquifer = read_aquifer(folder / AQUIFER)
     points = torch.tensor(aquifer.cell_centroids)
-    reference = torch.tensor(aquifer.reference_log_transmissivity)
-    cells = aquifer.observation_sets[record.n_observations][record.observation_set]
-    observed = torch.tensor(cells)
-    model, mean = _covariance(
-        record, points[observed], reference[observed], aquifer.length_scale_m
-    )
-    kriging = krige(points, points[observed], reference[observed], model, mean)
+    measured = _measurements(record, folder, aquifer)
+    observed, values = points[measured.cells], torch.tensor(measured.log_transmissivity)
+    model, mean = _covariance(record, observed, values, aquifer.length_scale_m)
+    kriging = krige(points, observed, values, model, mean)
     expansion = karhunen_loeve(
         kriging.mean, kriging.covariance, variance_share=record.variance_share
     )
     path = folder / "fields" / "prior.npz"
     write_expansion(path, expansion)
+    measurements = folder / "fields" / "measurements.npz"
+    write_arrays(measurements, cells=measured.cells, values=values)
+    reference = torch.tensor(aquifer.reference_log_transmissivity)
     facts = {
+        "measurements": len(values),
         "mean": mean,
         "variance": model.variance,
         "correlation_length_m": model.correlation_length * aquifer.length_scale_m,
@@ -96,7 +102,16 @@ def fit_prior(record: PriorRecord, folder: Path, log: Log) -> Manifest:
         "captured_share": expansion.captured_share,
         "kriging_rmse": float(rmse(kriging.mean, reference)),
     }
-    return Manifest({"prior": artefact(path, folder)}, facts)
+    files = {"prior": path, "measurements": measurements}
+    return Manifest({n: artefact(p, folder) for n, p in files.items()}, facts)
+
+
+def _measurements(record: PriorRecord, folder: Path, aquifer: Aquifer) -> Measurements:
+    if record.measurements is not None:
+        text = (folder / record.measurements).read_text()
+        return parse_measurements(text, aquifer.n_cells)
+    cells = aquifer.observation_sets[record.n_observations][record.observation_set]
+    return Measurements(cells, aquifer.reference_log_transmissivity[cells])
 
 
 def _covariance(
@@ -116,9 +131,8 @@ def _covariance(
     if model.variance < MIN_CORRELATED_SHARE * (model.variance + model.nugget):
         raise ValueError(
             "the measurements must show some correlation in space to predict between "
-            f"them; the fit to set {record.observation_set} of "
-            f"{record.n_observations} has variance {model.variance:.2g} beside an "
-            f"uncorrelated {model.nugget:.2g}. Use more measurements, or give "
+            f"them; the fit to these {len(values)} has variance {model.variance:.2g} "
+            f"beside an uncorrelated {model.nugget:.2g}. Use more of them, or give "
             "prior.variance and prior.correlation_length_m."
         )
     return model, fitted.mean

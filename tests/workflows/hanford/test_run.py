@@ -192,6 +192,10 @@ def test_a_diverging_training_stops_with_what_to_lower(environment, tmp_path):
         ("--set=train.members=[80,40]", "train.members must increase; got [80, 40]"),
         ("--set=train.learning_rate=inf", "train.learning_rate: "),
         ("--set=prior.variance=2.0", "must be given together; got 2.0 and None"),
+        (
+            "--measurements=nowhere.csv",
+            "a table of cells and ln T; got nowhere",
+        ),
         ("--data=/nowhere", "needs bc_1x.mat with sha256 ac7c7b39"),
     ],
 )

@@ -24,7 +24,7 @@ from workflows.hanford.fields import (
     write_arrays,
 )
 
-PRIOR = steps.PriorRecord(100, 0, "matern52", None, None, 0.95)
+PRIOR = steps.PriorRecord(None, 100, 0, "matern52", None, None, 0.95)
 N_MEMBERS, BLOCK = 30, 12
 
 
@@ -85,6 +85,23 @@ def test_measurements_without_correlation_are_refused(
     facts = steps.fit_prior(given, tmp_path, no_log).facts
     assert (facts["variance"], facts["nugget"]) == (2.2, 0.0)
     assert facts["correlation_length_m"] == pytest.approx(2400.0)
+
+
+def test_own_measurements_take_the_place_of_a_published_set(run_folder, aquifer):
+    cells = aquifer.observation_sets[100][0][::2]
+    values = aquifer.reference_log_transmissivity[cells] + 0.25
+    rows = [
+        f"{cell},{value!r}" for cell, value in zip(cells, values.tolist(), strict=True)
+    ]
+    table = run_folder / "inputs" / "own.csv"
+    table.write_text("\n".join(["cell,log_transmissivity", *rows]))
+    own = replace(PRIOR, measurements="inputs/own.csv")
+    shutil.copytree(run_folder / "inputs", run_folder / "own" / "inputs")
+    manifest = steps.fit_prior(own, run_folder / "own", no_log)
+    assert manifest.facts["measurements"] == 50
+    path = run_folder / "own" / manifest.artefacts["prior"].path
+    mean = read_expansion(path).mean.numpy()
+    assert np.abs(mean[cells] - values).max() < 1e-9
 
 
 def test_prior_honours_the_measurements(run_folder, prior, aquifer):
