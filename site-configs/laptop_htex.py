@@ -8,7 +8,7 @@ from parsl.executors import HighThroughputExecutor
 from parsl.executors.base import ParslExecutor
 from parsl.providers import LocalProvider
 
-from workflows.engine.campaign import explain_failed_blocks
+from workflows.engine.parsl_setup import explain_failed_blocks
 from workflows.engine.site import Site, python_commands, worker_environment
 
 WORKERS = 2

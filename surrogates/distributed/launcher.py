@@ -7,6 +7,7 @@ child's standard input is a pipe from the parent: its end of file tells a child 
 parent is gone, and it ends at once, so that no orphan writes into a continued run.
 """
 
+import builtins
 import json
 import os
 import subprocess
@@ -20,7 +21,16 @@ TAIL_LINES = 20
 
 
 class TrainingError(RuntimeError):
-    """A training process failed; the message holds its cause."""
+    """A training process failed; the message holds its cause.
+
+    Attributes:
+        is_deterministic: whether it raised what the same call will raise again; not so
+            where it was killed, or where storage failed.
+    """
+
+    def __init__(self, message: str, *, is_deterministic: bool = False) -> None:
+        super().__init__(message)
+        self.is_deterministic = is_deterministic
 
 
 def launch(
@@ -52,7 +62,7 @@ def launch(
         with process:
             process.wait()
     if process.returncode != 0:
-        raise TrainingError(_failure(function, process.returncode, attempt))
+        raise _failure(function, process.returncode, attempt)
     result: dict[str, Any] = json.loads((attempt / "result.json").read_text())
     for path in attempt.iterdir():
         path.unlink()
@@ -70,11 +80,15 @@ def _environment(n_threads: int) -> dict[str, str]:
     }
 
 
-def _failure(function: str, code: int, attempt: Path) -> str:
-    """One sentence with the cause that the process wrote, or how it ended."""
-    cause = attempt / "error.txt"
-    if cause.exists():
-        return cause.read_text()
+def _failure(function: str, code: int, attempt: Path) -> TrainingError:
+    """The error with the cause that the process wrote, or how it ended."""
+    path = attempt / "error.txt"
+    if path.exists():
+        cause = path.read_text()
+        kind = getattr(builtins, cause.partition(":")[0], Exception)
+        is_transient = issubclass(kind, OSError | MemoryError)
+        return TrainingError(cause, is_deterministic=not is_transient)
     ended = f"was ended by signal {-code}" if code < 0 else f"exited with {code}"
     tail = (attempt / "output.txt").read_text(errors="replace").splitlines()
-    return "\n".join([f"{function} {ended}; last output:", *tail[-TAIL_LINES:]])
+    lines = [f"{function} {ended}; last output:", *tail[-TAIL_LINES:]]
+    return TrainingError("\n".join(lines))

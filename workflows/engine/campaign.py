@@ -1,11 +1,6 @@
-"""A running workflow: tasks go in, manifests come out, in the order of their inputs.
-
-The engine builds the one `parsl.Config` around the executors of the site, so that
-threads, local processes and clusters give the same results and the same errors.
-"""
+"""A running workflow: tasks go in, manifests come out, in the order of their inputs."""
 
 import concurrent.futures
-import logging
 import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,29 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import parsl
-from parsl.dataflow.dependency_resolvers import DEEP_DEPENDENCY_RESOLVER
 from parsl.dataflow.dflow import DataFlowKernel
 from parsl.dataflow.errors import PropagatedException
-from parsl.executors.errors import BadStateException
-from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
-from parsl.jobs.states import JobState, JobStatus
+from parsl.dataflow.futures import AppFuture
 
 from workflows.engine.artefacts import Manifest
 from workflows.engine.events import close_event_logs, event_log
 from workflows.engine.journal import Journal, task_key
-from workflows.engine.progress import Progress
+from workflows.engine.parsl_setup import (
+    opened_kernel,
+    parsl_config,
+    parsl_warnings_to,
+)
+from workflows.engine.progress import Ending, Progress
+from workflows.engine.run_folder import retract_results
 from workflows.engine.site import Site, SiteFile
 from workflows.engine.tasks import Call, Task, name_of, record_to_json, run_step
-
-RETRIES = 2
-
-_PERMANENT_OS_ERRORS = (
-    FileNotFoundError,
-    FileExistsError,
-    PermissionError,
-    IsADirectoryError,
-    NotADirectoryError,
-)
 
 
 class TaskFuture(Future[Manifest]):
@@ -82,7 +70,7 @@ class Campaign:
         }
         self._count: Counter[str] = Counter()
         self._kernel, self._open = kernel, set[TaskFuture]()
-        self._is_stopped = False
+        self._is_untouched, self._is_stopped = True, False
 
     def submit(self, task: Task, record: object, **inputs: Input) -> TaskFuture:
         """Run a task when its inputs are there, unless the journal holds its result.
@@ -116,6 +104,9 @@ class Campaign:
                 self._progress.ended(stage, "reused")
                 future.set_result(outcome.manifest)
                 return future
+        if self._is_untouched:  # the first that no journal line answers
+            retract_results(self.folder)
+            self._is_untouched = False
         self._open.add(future)
         future.add_done_callback(self._open.discard)
         running = self._apps[task.role](call, inputs)
@@ -144,12 +135,15 @@ class Campaign:
         stage: str,
         call: Call,
         inputs: Mapping[str, Input],
-        running: Future[Any],
+        running: AppFuture,
     ) -> None:
         error = running.exception()
         if error is None:
-            announce = partial(self._announce, future, stage, running.result().manifest)
-            self._journal.after_commit(announce)
+            manifest = running.result().manifest
+            ending: Ending = "reused" if running.task_record["from_memo"] else "done"
+            self._journal.after_commit(
+                partial(self._announce, future, stage, manifest, ending)
+            )
             return
         if self._is_stopped:
             return
@@ -168,12 +162,13 @@ class Campaign:
         future: TaskFuture,
         stage: str,
         manifest: Manifest,
+        ending: Ending,
         failure: OSError | None,
     ) -> None:
         if self._is_stopped:
             return  # Parsl is closing and must not be asked to launch what follows
         if failure is None:
-            self._progress.ended(stage, "done")
+            self._progress.ended(stage, ending)
             future.set_result(manifest)
         else:
             self._progress.ended(stage, "failed")
@@ -199,15 +194,16 @@ def open_campaign(
     """Start the site's executors around a run folder, and end them in order.
 
     Leaving normally waits for what was submitted; leaving by an exception drops what
-    has not started. Tasks that end meanwhile are still recorded.
+    has not started. Tasks that end meanwhile are still recorded. An interrupt waits for
+    nothing: workers are ended, and threads, which cannot be, are left running.
     """
     with ExitStack() as stack:
         stack.callback(close_event_logs, folder)
-        stack.enter_context(_parsl_warnings_to(folder / "parsl"))
+        stack.enter_context(parsl_warnings_to(folder / "parsl"))
         journal = Journal(folder / "journal.jsonl")
         stack.callback(journal.finish)
         config = parsl_config(site_file, journal, folder)
-        kernel = stack.enter_context(parsl.load(config))
+        kernel = stack.enter_context(opened_kernel(config))
         stack.enter_context(progress)
         campaign = Campaign(folder, seed, site_file.site, journal, kernel, progress)
         try:
@@ -216,66 +212,7 @@ def open_campaign(
             campaign.stop()
             raise
         campaign.wait()
-
-
-def parsl_config(site_file: SiteFile, journal: Journal, folder: Path) -> parsl.Config:
-    """A fresh Parsl configuration; each serves one load only.
-
-    Raises:
-        ValueError: if a role of the site names no executor, or if Parsl's unquoted
-            shell commands could not start workers in the folder.
-    """
-    executors = site_file.executors()
-    has_workers = any(hasattr(executor, "provider") for executor in executors)
-    if has_workers and len(str(folder).split()) > 1:
-        raise ValueError(
-            f"the run folder must have no spaces in its path on site "
-            f"{site_file.site.name}; got {folder}. Choose another --run-dir."
-        )
-    labels = {executor.label for executor in executors}
-    if not set(site_file.site.roles.values()) <= labels:
-        raise ValueError(
-            f"SITE.roles of {site_file.path} must name executors of executors(), "
-            f"{', '.join(sorted(labels))}; got {dict(site_file.site.roles)}."
-        )
-    return parsl.Config(
-        executors=executors,
-        memoizer=journal,
-        dependency_resolver=DEEP_DEPENDENCY_RESOLVER,
-        exit_mode="wait",
-        retries=RETRIES,
-        retry_handler=retry_cost,
-        strategy_period=0.5,  # the first tick starts the workers
-        usage_tracking=0,
-        run_dir=str(folder / "parsl"),
-        initialize_logging=False,
-    )
-
-
-def retry_cost(error: BaseException, _task: object) -> int:
-    """What a failure costs of the `RETRIES`: transient 1, deterministic all at once."""
-    if isinstance(error, PropagatedException):
-        return 0  # never retried; the root cause has been counted where it arose
-    if isinstance(error, WorkerLost | ManagerLost | BadStateException):
-        return 1
-    if isinstance(error, OSError) and not isinstance(error, _PERMANENT_OS_ERRORS):
-        return 1  # full or unreachable storage; a missing file stays missing
-    return RETRIES + 1
-
-
-def explain_failed_blocks(executor: Any, status: dict[str, JobStatus]) -> None:  # noqa: ANN401  # parsl's executors are untyped
-    """Parsl block error handler: stop when every block failed, and show its stderr."""
-    states = [job.state for job in status.values()]
-    if not states or not all(s in (JobState.FAILED, JobState.MISSING) for s in states):
-        return
-    last = list(status.values())[-1]
-    stderr = (last.stderr_summary or last.message or "no output").strip()
-    executor.set_bad_state_and_fail_all(
-        RuntimeError(
-            f"workers of executor {executor.label} must start; got exit code "
-            f"{last.exit_code}. Their output ended in:\n{stderr[-1000:]}"
-        )
-    )
+        kernel.wait_for_current_tasks()
 
 
 def _known(value: Input) -> Any:  # noqa: ANN401  # the shape of `value`, resolved
@@ -293,19 +230,3 @@ def _futures(inputs: Mapping[str, Input]) -> Iterator[TaskFuture]:
     for value in inputs.values():
         items = [value] if isinstance(value, Manifest | TaskFuture) else value
         yield from (item for item in items if isinstance(item, TaskFuture))
-
-
-@contextmanager
-def _parsl_warnings_to(folder: Path) -> Iterator[None]:
-    """Keep Parsl's own messages off the screen, in a file of the run."""
-    folder.mkdir(parents=True, exist_ok=True)
-    logger, handler = logging.getLogger("parsl"), logging.FileHandler(folder / "log")
-    handler.setLevel(logging.WARNING)
-    was_propagating, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = was_propagating
-        handler.close()

@@ -5,15 +5,13 @@ sentences: exit code 0 complete, 1 failed, 2 bad arguments, 130 interrupted.
 """
 
 import inspect
-import shlex
 import signal
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, NoReturn, TypeVar
 
 import typer
 from pydantic import BaseModel
@@ -26,6 +24,7 @@ from workflows.engine.configuration import (
     parse_settings,
     read_toml,
 )
+from workflows.engine.endings import bad_arguments_exit_2, failures_exit_1, tell
 from workflows.engine.run_folder import (
     Request,
     given_run_folder,
@@ -34,6 +33,8 @@ from workflows.engine.run_folder import (
     read_run,
     record_run,
     require_space,
+    runs_folder,
+    sweep_leftovers,
     write_inputs,
 )
 from workflows.engine.site import SiteFile, load_site
@@ -46,15 +47,6 @@ Options = Mapping[str, Any]
 Inputs = Mapping[str, bytes]
 
 DEFAULT_SIZE = "standard"
-
-_BAD_ARGUMENTS = (
-    ValueError,
-    FileNotFoundError,
-    FileExistsError,
-    NotADirectoryError,
-    PermissionError,
-    BlockingIOError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +112,8 @@ def command_line(workflow: Workflow[Config]) -> typer.Typer:
             typer.Option("--set", metavar="KEY=VALUE", help="One setting; repeatable."),
         ] = None,
         seed: Annotated[
-            int | None, typer.Option(min=0, help="Of all random draws; 0 by default.")
+            int | None,
+            typer.Option(min=0, max=2**63 - 1, help="Of all random draws; default 0."),
         ] = None,
         run_dir: Annotated[
             Path | None, typer.Option(help="Folder to run in; a run there continues.")
@@ -148,7 +141,7 @@ def command_line(workflow: Workflow[Config]) -> typer.Typer:
 
 def _main(workflow: Workflow[Config], arguments: Arguments, options: Options) -> None:
     with ExitStack() as stack:
-        with _bad_arguments_exit_2():
+        with bad_arguments_exit_2():
             site_file = load_site(arguments.site)
             stored = read_run(arguments.run_dir) if arguments.run_dir else None
             size, seed, config = _resolve(workflow, arguments, stored)
@@ -159,13 +152,20 @@ def _main(workflow: Workflow[Config], arguments: Arguments, options: Options) ->
                 inputs = workflow.read_inputs(config, options)
             else:
                 _refuse_options(options)
+            place = arguments.run_dir or runs_folder(workflow.name)
+            require_space(place, workflow.disk_bytes(config))
             folder = (
                 given_run_folder(arguments.run_dir)
                 if arguments.run_dir
                 else new_run_folder(workflow.name, size)
             )
             stack.enter_context(locked(folder))
-            require_space(folder, workflow.disk_bytes(config))
+            if stored is None and read_run(folder):
+                raise ValueError(
+                    f"one process at a time may begin a run; got {folder}, which "
+                    "another began meanwhile. Start again to continue it."
+                )
+            sweep_leftovers(folder)
             if stored is None:
                 write_inputs(folder, inputs)
             request = Request(
@@ -177,8 +177,13 @@ def _main(workflow: Workflow[Config], arguments: Arguments, options: Options) ->
                 site_sha256=site_file.sha256,
                 command_line=tuple(sys.argv),
             )
-            record_run(folder, request)
-        stack.enter_context(_failures_exit_1(folder, _continuation(workflow, folder)))
+            warning = record_run(folder, request)
+        begins = "continues" if stored else "begins"
+        tell(
+            warning,
+            f"run {folder} {begins}: size {size}, seed {seed}, on {request.site}",
+        )
+        stack.enter_context(failures_exit_1(folder, workflow.name))
         _run(workflow, config, site_file, folder, seed)
 
 
@@ -205,13 +210,21 @@ def _run(
     from workflows.engine.campaign import open_campaign
     from workflows.engine.progress import Progress
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    typer.echo(f"run {folder} on {site_file.site.name}", err=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt_once)
     progress = Progress(Console(stderr=True), folder)
     with open_campaign(folder, seed, site_file, progress) as campaign:
         closing = workflow.run(config, campaign)
-    typer.echo(progress.summary(), err=True)
+    (folder / "failure.txt").unlink(missing_ok=True)  # of an earlier attempt
+    tell(progress.summary())
     typer.echo(closing)
+
+
+def _interrupt_once(_number: int, _frame: object) -> NoReturn:
+    """Ctrl-C or SIGTERM: what ends the workers must not be interrupted itself."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _resolve(
@@ -266,49 +279,6 @@ def _dry_run(
             workflow.plan(config),
         ]
     )
-
-
-def _continuation(workflow: Workflow[Config], folder: Path) -> str:
-    return f"python -m workflows.{workflow.name} --run-dir {shlex.quote(str(folder))}"
-
-
-@contextmanager
-def _bad_arguments_exit_2() -> Iterator[None]:
-    try:
-        yield
-    except _BAD_ARGUMENTS as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
-    except OSError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
-
-
-@contextmanager
-def _failures_exit_1(folder: Path, continuation: str) -> Iterator[None]:
-    """Say what went wrong on one screen; the traceback goes to a file of the run."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        # a second interrupt must not hide how to continue
-        typer.echo(f"\ninterrupted; to continue:\n  {continuation}", err=True)
-        raise typer.Exit(130) from error
-    except Exception as error:
-        path = folder / "failure.txt"
-        trace = "".join(traceback.format_exception(error))
-        path.write_text(trace, encoding="utf-8")
-        lines = [
-            f"failed: {type(error).__name__}: {_shortened(str(error))}",
-            *(f"  {_shortened(note)}" for note in getattr(error, "__notes__", [])),
-            f"traceback: {path}",
-            f"to continue, once the cause is gone:\n  {continuation}",
-        ]
-        typer.echo("\n".join(lines), err=True)
-        raise typer.Exit(1) from error
-
-
-def _shortened(text: str, n_characters: int = 1200) -> str:
-    return text if len(text) <= n_characters else f"{text[:n_characters]} ..."
 
 
 def _declare_options(main: Callable[..., None], options: Mapping[str, Any]) -> None:

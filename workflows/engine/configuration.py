@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 Dotted = dict[str, Any]
 Config = TypeVar("Config", bound=BaseModel)
@@ -83,11 +84,7 @@ def build_config(model: type[Config], settings: Dotted) -> Config:
     try:
         return model.model_validate(_nested(settings))
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(map(str, problem['loc'])) or 'config'}: "
-            f"{_must(problem['msg'])}; got {problem['input']!r}."
-            for problem in error.errors(include_url=False)
-        ]
+        lines = [_sentence(problem) for problem in error.errors(include_url=False)]
         raise ValueError("\n".join(lines)) from error
 
 
@@ -108,8 +105,16 @@ def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
     return f"unknown {kind} {name}.{hint} Known: {', '.join(known)}."
 
 
-def _must(message: str) -> str:
-    return message.removeprefix("Value error, ").replace("Input should", "must", 1)
+def _sentence(problem: ErrorDetails) -> str:
+    """What must hold; of a validator's own sentence, which names the value, no more."""
+    key = f"{'.'.join(map(str, problem['loc']))}: " if problem["loc"] else ""
+    found = problem["input"]
+    if problem["type"] == "value_error":
+        return key + problem["msg"].removeprefix("Value error, ").rstrip(".") + "."
+    if problem["type"] in {"tuple_type", "list_type"}:
+        return f"{key}must be a list, as [{found}]; got {found!r}."
+    must = problem["msg"].replace("Input should", "must", 1)
+    return f"{key}{must}; got {found!r}."
 
 
 def _nested(settings: Dotted) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def event_log(folder: Path, writer: str | None = None) -> Log:
 
     def log(record: Mapping[str, object]) -> None:
         line = json.dumps({"time": time.time(), **record}) + "\n"
-        os.write(_descriptor(path), line.encode())
+        with suppress(OSError):  # full disk: the work decides, not the news of it
+            os.write(_descriptor(path), line.encode())
 
     return log
 

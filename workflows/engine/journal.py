@@ -15,6 +15,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
@@ -102,7 +103,8 @@ class Journal(Memoizer):
         """Commit what is left and close the file; after Parsl's shutdown."""
         self._queue.put(None)
         self._writer.join()
-        self._stream.close()
+        with suppress(OSError):  # of a failed commit, which has been announced
+            self._stream.close()
 
     def _write(self) -> None:
         failure: OSError | None = None

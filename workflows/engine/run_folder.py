@@ -16,17 +16,22 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
-from data.durable_files import write_durably
+from data.durable_files import sweep_partial_files, write_durably
 from workflows.engine.artefacts import Artefact, artefact, is_intact
 
 _DISTRIBUTIONS = ("headrace", "torch", "numpy", "scipy", "parsl", "zarr", "xarray")
+
+
+_KEYS = {"workflow", "size", "seed", "config", "inputs", "versions", "git"}
+_KEYS |= {"continuations"}
+_RESTORE = "Restore it, or start a new run."
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +47,21 @@ class Request:
     command_line: tuple[str, ...]
 
 
+def runs_folder(workflow: str) -> Path:
+    """`runs/<workflow>`, in the folder that the user is in."""
+    return Path("runs") / workflow
+
+
 def new_run_folder(workflow: str, size: str) -> Path:
-    """Create `runs/<workflow>/<time>-<size>`, in the folder that the user is in."""
-    parent = Path("runs") / workflow
+    """Create `runs/<workflow>/<time>-<size>`; no other run gets the same."""
+    parent = _writable(runs_folder(workflow))
     name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{size}"
     for attempt in itertools.count(1):
         folder = parent / (name if attempt == 1 else f"{name}-{attempt}")
-        if not folder.exists():
+        with suppress(FileExistsError):  # a run that began in the same second
+            folder.mkdir()
             break
-    return given_run_folder(folder)
+    return folder
 
 
 def given_run_folder(folder: Path) -> Path:
@@ -59,6 +70,21 @@ def given_run_folder(folder: Path) -> Path:
     Raises:
         ValueError: if it cannot be written, or holds something that is not a run.
     """
+    folder = _writable(folder)
+    ours = {"lock", "run.json"}
+    others = [p.name for p in folder.iterdir() if not p.name.endswith(".partial")]
+    if others and not ours & set(others):
+        raise ValueError(
+            f"--run-dir must be a run, an empty or a new folder; got {folder}, which "
+            f"holds {sorted(others)[0]} and no run.json."
+        )
+    return folder
+
+
+def _writable(folder: Path) -> Path:
+    """The folder, created if need be, by its full path."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"the run folder must be a folder; got the file {folder}.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -68,22 +94,25 @@ def given_run_folder(folder: Path) -> Path:
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(f"the run folder must be writable; got {folder}.")
-    ours = {"lock", "run.json"}
-    others = [p.name for p in folder.iterdir() if not p.name.endswith(".partial")]
-    if others and not ours & set(others):
-        raise ValueError(
-            f"--run-dir must be a run, an empty or a new folder; got {folder}, which "
-            f"holds {sorted(others)[0]} and no run.json."
-        )
     return folder.resolve()
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
-    """The content of `run.json`, or None before there is one."""
+    """The content of `run.json`, or None before there is one.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
     path = folder / "run.json"
     if not path.exists():
         return None
-    stored: dict[str, Any] = json.loads(path.read_bytes())
+    try:
+        stored: dict[str, Any] = json.loads(path.read_bytes())
+        missing = sorted(_KEYS - set(stored))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} must be JSON; got {error}. {_RESTORE}") from error
+    if missing:
+        raise ValueError(f"{path} must hold {', '.join(missing)}. {_RESTORE}")
     return stored
 
 
@@ -113,9 +142,11 @@ def require_space(folder: Path, n_bytes: int) -> None:
     """Refuse a run that will not fit.
 
     Raises:
-        OSError: if fewer than `n_bytes` bytes are free where `folder` lies.
+        OSError: if fewer than `n_bytes` bytes are free where `folder` lies or will lie.
     """
-    free = shutil.disk_usage(folder).free
+    path = folder.absolute()
+    there = next(p for p in [path, *path.parents] if p.exists())
+    free = shutil.disk_usage(there).free
     if free < n_bytes:
         raise OSError(
             ENOSPC,
@@ -124,8 +155,28 @@ def require_space(folder: Path, n_bytes: int) -> None:
         )
 
 
-def record_run(folder: Path, request: Request) -> None:
+def sweep_leftovers(folder: Path) -> None:
+    """Remove what killed processes left: torn files, attempts of training.
+
+    Only with the lock held and before the first task. A worker that outlived its driver
+    for some seconds may lose its files: it fails, and nobody hears of it.
+    """
+    for attempt in (folder / "checkpoints").rglob("rank-*"):
+        shutil.rmtree(attempt, ignore_errors=True)
+    sweep_partial_files(folder)
+
+
+def retract_results(folder: Path) -> None:
+    """Remove summary and report: they say that a run is complete."""
+    for name in ("summary.json", "report.html"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def record_run(folder: Path, request: Request) -> str:
     """Write `run.json` of a new run, or add this continuation to it.
+
+    Returns:
+        A warning if the run continues with other code than it began with, else nothing.
 
     Raises:
         ValueError: if the inputs of a continued run are not what they were.
@@ -155,6 +206,10 @@ def record_run(folder: Path, request: Request) -> None:
         _refuse_altered_inputs(folder, stored["inputs"])
         stored["continuations"].append(now)
     write_durably(folder / "run.json", [json.dumps(stored, indent=2).encode()])
+    before, after = _code_of(stored), _code_of(now)
+    if before == after:
+        return ""
+    return f"warning: the run began with {before} and continues with {after}"
 
 
 def write_inputs(folder: Path, inputs: Mapping[str, bytes]) -> None:
@@ -187,6 +242,11 @@ def _versions() -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
     return versions
+
+
+def _code_of(record: Mapping[str, Any]) -> str:
+    commit = record["git"]["commit"][:12] if record["git"] else "unknown"
+    return f"headrace {record['versions']['headrace']}, commit {commit}"
 
 
 def _git_state() -> dict[str, object] | None:

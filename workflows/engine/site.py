@@ -57,7 +57,8 @@ def load_site(name_or_path: str) -> SiteFile:
 
     Raises:
         FileNotFoundError: if there is no such site; names the known ones.
-        ValueError: if the file is not a site file; says what it must define.
+        ValueError: if the file is not a site file; says what it must define, or what
+            went wrong in it.
     """
     path = _find_site_file(name_or_path)
     module_name = f"_headrace_site_{path.stem}"
@@ -66,7 +67,13 @@ def load_site(name_or_path: str) -> SiteFile:
         raise ValueError(f"a site file must be a Python file; got {path}.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ValueError(
+            f"site file {path} must load without an error; got "
+            f"{type(error).__name__}: {error}."
+        ) from error
     site, executors = getattr(module, "SITE", None), getattr(module, "executors", None)
     if not isinstance(site, Site) or not callable(executors):
         raise ValueError(  # noqa: TRY004  # the file is wrong, not an argument's type
@@ -110,7 +117,9 @@ def python_commands() -> dict[str, Any]:
     pool = f"{shlex.quote(sys.executable)} -m {package}.process_worker_pool"
     return {
         "launch_cmd": DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", pool),
-        "interchange_launch_cmd": [sys.executable, "-m", f"{package}.interchange"],
+        "interchange_launch_cmd": [
+            *(sys.executable, "-m", "workflows.engine.interchange")
+        ],
     }
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -23,6 +24,10 @@ def describe(*, text):
 
 def fail():
     raise ValueError("rate must be > 0; got -1.")
+
+
+def fill_disk():
+    raise BlockingIOError("no space left on tier")
 
 
 def die():
@@ -62,13 +67,24 @@ def test_a_call_runs_in_its_own_process_with_its_threads(ranks, tmp_path):
 
 
 def test_a_failure_is_told_with_its_cause(ranks, tmp_path):
-    with pytest.raises(TrainingError, match=r"^ValueError: rate must be > 0; got -1.$"):
+    message = r"^ValueError: rate must be > 0; got -1.$"
+    with pytest.raises(TrainingError, match=message) as caught:
         launch("rank_functions:fail", {}, n_threads=1, folder=tmp_path)
+    assert caught.value.is_deterministic
+    assert pickle.loads(pickle.dumps(caught.value)).is_deterministic
 
 
 def test_a_killed_process_is_told_with_its_last_output(ranks, tmp_path):
-    with pytest.raises(TrainingError, match=r"ended by signal 9(?s:.)*about to die"):
+    message = r"ended by signal 9(?s:.)*about to die"
+    with pytest.raises(TrainingError, match=message) as caught:
         launch("rank_functions:die", {}, n_threads=1, folder=tmp_path)
+    assert not caught.value.is_deterministic
+
+
+def test_a_failure_of_storage_is_not_deterministic(ranks, tmp_path):
+    with pytest.raises(TrainingError, match=r"^BlockingIOError: no space") as caught:
+        launch("rank_functions:fill_disk", {}, n_threads=1, folder=tmp_path)
+    assert not caught.value.is_deterministic
 
 
 def test_a_rank_ends_when_its_parent_is_killed(ranks, tmp_path):

@@ -4,9 +4,10 @@ import psutil
 import pytest
 
 from workflows.engine.artefacts import Manifest
-from workflows.engine.campaign import gather, retry_cost
+from workflows.engine.campaign import gather
 from workflows.engine.events import read_events
 from workflows.engine.journal import read_journal
+from workflows.engine.parsl_setup import retry_cost
 from workflows.engine.tasks import Task
 
 SITES = ["laptop", "laptop_htex"]
@@ -68,6 +69,23 @@ def test_processes_listen_on_the_loopback_address_only(campaign_on):
     assert len(family) >= 4, "driver, interchange, manager and workers"
     assert listening
     assert set(listening) == {"127.0.0.1"}
+
+
+def test_what_parsl_finds_in_the_journal_at_launch_counts_as_reused(
+    tmp_path, campaign_on
+):
+    import little_steps as steps
+
+    def summary(version):
+        with campaign_on() as campaign:
+            square = campaign.submit(sim(steps.square, version), steps.Number(2))
+            total = campaign.submit(sim(steps.total), steps.Numbers(), squares=[square])
+            gather([total])
+        return campaign._progress.summary()
+
+    assert summary("1").startswith("2 tasks computed, 0 reused")
+    # another version of the square writes the same file: the total stands
+    assert summary("2").startswith("1 tasks computed, 1 reused")
 
 
 @pytest.mark.parametrize("site", SITES)

@@ -1,14 +1,18 @@
 """The command line as a user meets it: exit codes, one-line errors, continuation."""
 
 import json
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from workflows.engine.campaign import gather
 from workflows.engine.journal import read_journal
-from workflows.engine.run_folder import locked
+from workflows.engine.run_folder import locked, new_run_folder
+from workflows.engine.tasks import Task
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -55,7 +59,16 @@ def test_help_and_plan_load_no_torch():
         ),
         (["--config", "no.toml"], "--config must name a TOML file; got no.toml"),
         (["--run-dir", "/dev/null/run"], "must be one that can be created"),
+        (["--run-dir", "/dev/null"], "must be a folder; got the file /dev/null"),
         (["--data", "no.txt"], "No such file or directory: 'no.txt'"),
+        (
+            ["--set", "ensemble.members=1", "--set", "ensemble.names=['a','b']"],
+            "error: names must be at most 1; got 2.\n",
+        ),
+        (
+            ["--set", "ensemble.names=40"],
+            "ensemble.names: must be a list, as [40]; got 40.",
+        ),
     ],
 )
 def test_bad_argument_exits_2_with_one_line(command, words, message):
@@ -145,7 +158,148 @@ def test_run_that_does_not_fit_the_disk_starts_no_task(tmp_path, command):
     assert refused.returncode == 1
     assert "the run needs 1000000000.00 GB free" in refused.stderr
     assert "Traceback" not in refused.stderr
-    assert not (tmp_path / "run" / "journal.jsonl").exists()
+    assert not (tmp_path / "run").exists()
+    refused = command("--set", f"bytes_needed={10**18}")
+    assert refused.returncode == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_seed_that_no_generator_takes_is_refused(tmp_path, command):
+    refused = command("--seed", 2**63)
+    assert refused.returncode == 2
+    assert "Traceback" not in refused.stderr
+    assert command("--seed", 2**63 - 1, "--dry-run").returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "run.json must be JSON; got Expecting property name"),
+        ("[[]]", "run.json must be JSON; got"),
+        ("{}", "run.json must hold config, continuations, git, inputs, seed"),
+    ],
+)
+def test_damaged_run_is_refused_with_its_path(tmp_path, command, text, message):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(text)
+    refused = command("--run-dir", "run")
+    assert refused.returncode == 2
+    assert f"error: run/{message}" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_runs_of_one_second_get_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(new_run_folder, "little", "smoke") for _ in range(40)]
+    assert len({future.result() for future in futures}) == 40
+
+
+def test_run_that_another_began_meanwhile_is_not_mixed_with_it(tmp_path, command):
+    os.mkfifo(tmp_path / "table.txt")
+    words = [sys.executable, "-m", "little_workflow", "--run-dir", "run"]
+    late = subprocess.Popen(
+        [*words, "--data", "table.txt"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    with (tmp_path / "table.txt").open("w"):  # opens once the late one reads it
+        assert command("--run-dir", "run", "--size", "smoke").returncode == 0
+    assert "which another began meanwhile" in late.communicate(timeout=60)[1]
+    assert late.returncode == 2
+    stored = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (stored["size"], stored["continuations"]) == ("smoke", [])
+
+
+def test_first_line_says_what_begins_and_what_continues(tmp_path, command):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "lock").touch()  # killed before anything was recorded
+    begun = command("--run-dir", "run", "--set", "ensemble.members=1")
+    assert "run begins: size standard, seed 0, on laptop" in begun.stderr
+    continued = command("--run-dir", "run")
+    assert "run continues: size standard, seed 0, on laptop" in continued.stderr
+    assert "warning" not in continued.stderr
+
+
+def test_continuing_with_other_code_warns(tmp_path, command):
+    assert command("--run-dir", "run", "--size", "smoke").returncode == 0
+    path = tmp_path / "run" / "run.json"
+    stored = json.loads(path.read_text())
+    stored["git"], stored["versions"]["headrace"] = {"commit": 40 * "f"}, "0.0.1"
+    path.write_text(json.dumps(stored))
+    continued = command("--run-dir", "run")
+    assert continued.returncode == 0
+    [warning] = [w for w in continued.stderr.splitlines() if w.startswith("warning")]
+    assert "began with headrace 0.0.1, commit ffffffffffff and continues" in warning
+
+
+def test_results_stand_only_while_they_are_of_a_complete_run(tmp_path, command):
+    words = ["--run-dir", "run", "--size", "smoke"]
+    folder = tmp_path / "run"
+    results = [folder / "summary.json", folder / "report.html"]
+    (tmp_path / "half.py").write_text(
+        (CHECKOUT / "site-configs" / "laptop.py")
+        .read_text()
+        .replace("return [Thr", "raise OSError('no node answers')\n    return [Thr")
+    )
+    assert command(*words).returncode == 0
+    assert all(path.exists() for path in results)
+    (folder / "fields" / "1.txt").write_text("altered")
+    assert command(*words, "--site", "half.py").returncode == 1
+    assert (folder / "failure.txt").exists()
+    assert not any(path.exists() for path in results)
+    assert command(*words).returncode == 0
+    assert not (folder / "failure.txt").exists()
+    assert all(path.exists() for path in results)
+
+
+def test_results_are_retracted_before_anything_is_computed_again(tmp_path, campaign_on):
+    import little_steps as steps
+
+    def run(value):
+        with campaign_on() as campaign:
+            gather([campaign.submit(Task(steps.square, "sim", "1"), value)])
+            return summary.exists()
+
+    summary = tmp_path / "run" / "summary.json"
+    run(steps.Number(1))
+    summary.touch()
+    assert run(steps.Number(1)), "nothing was computed"
+    assert not run(steps.Number(2))
+
+
+def test_only_what_will_fail_again_is_answered_with_other_settings(tmp_path, command):
+    other = "start a new run:\n  python -m workflows.little --set KEY=VALUE"
+    failed = command("--run-dir", "refused", "--set", "failure=refuse")
+    assert other in failed.stderr
+    assert f"  python -m workflows.little --run-dir {tmp_path}" in failed.stderr
+    failed = command("--run-dir", "lost", "--set", "failure=storage")
+    assert failed.returncode == 1
+    assert other not in failed.stderr
+    assert f"  python -m workflows.little --run-dir {tmp_path}" in failed.stderr
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", disk]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("only root may mount a small file system")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+@pytest.mark.parametrize("site", ["laptop", "laptop_htex"])
+def test_full_disk_is_told_on_one_screen(small_disk, command, site):
+    words = ["--run-dir", small_disk / "run", "--site", site]
+    failed = command(*words, "--set", "failure=disk", "--set", "ensemble.members=1")
+    assert failed.returncode == 1
+    assert "No space left on device" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert len(failed.stderr.splitlines()) <= 24
 
 
 @pytest.mark.parametrize("site", ["laptop", "laptop_htex"])

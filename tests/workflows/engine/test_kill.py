@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from workflows.engine.events import read_events
@@ -79,17 +81,80 @@ def _assert_nothing_started_after_its_line(folder):
     assert late == []
 
 
-def test_interrupted_run_says_how_to_continue(tmp_path):
+def _living(session):
+    """Processes of a session that have not ended (zombies have)."""
+    living = []
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            is_ours = os.getsid(process.pid) == session
+            if is_ours and process.status() != psutil.STATUS_ZOMBIE:
+                living.append(process)
+    return living
+
+
+def _assert_all_end(session, seconds):
+    _, alive = psutil.wait_procs(_living(session), timeout=seconds)
+    left = [p for p in alive if p in _living(session)]
+    for process in left:
+        process.kill()
+    assert left == [], "processes outlived their driver"
+
+
+def _started(folder, words, log):
+    """A driver with a session of its own, one task of which is recorded."""
+    driver = subprocess.Popen(words, start_new_session=True, stderr=log, stdout=log)
+    journal = folder / "journal.jsonl"
+    while not journal.exists() or journal.stat().st_size == 0:
+        assert driver.poll() is None
+        time.sleep(0.002)
+    return driver
+
+
+@pytest.mark.parametrize("site", ["laptop", "laptop_htex"])
+@pytest.mark.parametrize(
+    "signals",
+    [[signal.SIGINT] * 3, pytest.param([signal.SIGTERM], marks=pytest.mark.slow)],
+)
+def test_interrupted_run_ends_at_once_leaves_nothing_and_continues(
+    tmp_path, site, signals
+):
     folder = tmp_path / "run"
     with (tmp_path / "log").open("wb") as log:
-        words = _words(folder, "laptop", 0.2)
-        driver = subprocess.Popen(words, stderr=log, stdout=log)
-        journal = folder / "journal.jsonl"
-        while not journal.exists() or journal.stat().st_size == 0:
-            assert driver.poll() is None
-            time.sleep(0.002)
-        driver.send_signal(signal.SIGINT)
-        assert driver.wait(timeout=30) == 130
+        words = _words(folder, site, 1.0)
+        driver = _started(folder, words, log)
+        for number in signals:  # as a terminal does it: to every process of the group
+            with suppress(ProcessLookupError):
+                os.killpg(driver.pid, number)
+        assert driver.wait(timeout=10) == 130
+    _assert_all_end(driver.pid, 10)
     text = (tmp_path / "log").read_text()
     assert f"python -m workflows.little --run-dir {folder}" in text
     assert "Traceback" not in text
+    done = len(read_journal(folder / "journal.jsonl"))
+    assert done < MEMBERS
+    words = _words(folder, "laptop", 1.0)
+    ended = subprocess.run(words, check=True, capture_output=True, text=True)
+    assert f"{MEMBERS + 1 - done} tasks computed, {done} reused" in ended.stderr
+
+
+@pytest.mark.slow  # for the heartbeats
+def test_nothing_outlives_a_driver_that_is_killed_alone(tmp_path):
+    folder = tmp_path / "run"
+    with (tmp_path / "log").open("wb") as log:
+        driver = _started(folder, _words(folder, "laptop_htex", 0.5), log)
+        driver.kill()
+        driver.wait()
+    _assert_all_end(driver.pid, 60)  # workers end 20 s after the last heartbeat
+
+
+def test_continuation_sweeps_what_killed_processes_left(tmp_path, command):
+    assert command("--run-dir", "run", "--size", "smoke").returncode == 0
+    folder = tmp_path / "run"
+    attempt = folder / "checkpoints" / "rank-1a2b"
+    attempt.mkdir(parents=True)
+    (attempt / "call.json").touch()
+    (folder / "checkpoints" / "network.pt").touch()
+    (folder / "fields" / "0.txt.0123.partial").touch()
+    assert command("--run-dir", "run").returncode == 0
+    assert [p.name for p in (folder / "checkpoints").iterdir()] == ["network.pt"]
+    assert list(folder.rglob("*.partial")) == []

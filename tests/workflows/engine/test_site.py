@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from workflows.engine import site as site_module
-from workflows.engine.campaign import parsl_config
 from workflows.engine.journal import Journal
+from workflows.engine.parsl_setup import parsl_config
 from workflows.engine.site import ROLES, known_sites, load_site
 
 CHECKOUT = Path(__file__).parents[3]
@@ -68,6 +68,21 @@ def test_file_without_site_is_told_what_to_define(tmp_path):
     path = tmp_path / "half.py"
     path.write_text("SITE = 3")
     with pytest.raises(ValueError, match=r"must define SITE .* and executors\(\)"):
+        load_site(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("import nothing_at_all", "ModuleNotFoundError: No module named"),
+        ("1/0", "ZeroDivisionError: division by zero"),
+        ("SITE = (", r"SyntaxError: '\(' was never closed"),
+    ],
+)
+def test_error_inside_a_file_names_file_and_cause(tmp_path, text, cause):
+    path = tmp_path / "own.py"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"own.py must load .*; got {cause}"):
         load_site(str(path))
 
 

@@ -47,6 +47,17 @@ def refuse(record, folder, log):
     raise ValueError(f"value must be even; got {record.value}.")
 
 
+def lose_storage(record, folder, log):
+    raise ConnectionResetError(f"storage must answer; got nothing for {record.value}")
+
+
+def fill_disk(record, folder, log):
+    """Write until the disk is full."""
+    with (folder / "large").open("wb") as stream:
+        while True:
+            stream.write(bytes(4096))
+
+
 def fail_once(record, folder, log):
     """A full disk at the first try, none at the second."""
     if _first_time(folder):

@@ -1,18 +1,20 @@
 """The test workflow: squares of numbers and their total, with a command line."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import little_steps
 import typer
 import unimportable_steps
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from workflows.engine.command_line import Workflow, command_line
 from workflows.engine.tasks import Task
 
 square = Task(little_steps.square, role="sim", version="1")
 refuse = Task(little_steps.refuse, role="sim", version="1")
+lose_storage = Task(little_steps.lose_storage, role="sim", version="1")
+fill_disk = Task(little_steps.fill_disk, role="sim", version="1")
 unimportable = Task(unimportable_steps.compute, role="sim", version="1")
 total = Task(little_steps.total, role="io", version="1")
 
@@ -30,6 +32,14 @@ class EnsembleConfig(Section):
 class LittleConfig(Section):
     ensemble: EnsembleConfig = EnsembleConfig()
     failure: str = "none"
+
+    @model_validator(mode="after")
+    def _names_fit_members(self) -> Self:
+        n_names, n_members = len(self.ensemble.names), self.ensemble.members
+        if n_names > n_members:
+            raise ValueError(f"names must be at most {n_members}; got {n_names}")
+        return self
+
     bytes_needed: int = 0
 
 
@@ -43,11 +53,17 @@ def run(config, campaign):
     ]
     if config.failure == "refuse":
         squares.append(campaign.submit(refuse, little_steps.Number(7)))
+    if config.failure == "storage":
+        squares.append(campaign.submit(lose_storage, little_steps.Number(7)))
+    if config.failure == "disk":
+        squares.append(campaign.submit(fill_disk, little_steps.Number(7)))
     if config.failure == "import":
         squares.append(campaign.submit(unimportable, little_steps.Number(7)))
     [manifest] = gather(
         [campaign.submit(total, little_steps.Numbers(), squares=squares)]
     )
+    for name in ("summary.json", "report.html"):
+        (campaign.folder / name).write_text("complete")
     return f"total {manifest.facts['total']}"
 
 

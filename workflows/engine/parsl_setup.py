@@ -1,0 +1,144 @@
+"""Parsl around the executors of a site: its one configuration, its start and its end.
+
+Threads, local processes and clusters so give the same results and the same errors.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import parsl
+from parsl.dataflow.dependency_resolvers import DEEP_DEPENDENCY_RESOLVER
+from parsl.dataflow.dflow import DataFlowKernel
+from parsl.dataflow.errors import PropagatedException
+from parsl.executors.errors import BadStateException
+from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
+from parsl.jobs.states import JobState, JobStatus
+
+from workflows.engine.journal import Journal
+from workflows.engine.site import SiteFile
+
+RETRIES = 2
+
+_PERMANENT_OS_ERRORS = (
+    FileNotFoundError,
+    FileExistsError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+)
+
+
+@contextmanager
+def opened_kernel(config: parsl.Config) -> Iterator[DataFlowKernel]:
+    """Parsl's kernel, closed in order, or by force on an interrupt."""
+    kernel = parsl.load(config)
+    try:
+        try:
+            yield kernel
+        except Exception:
+            kernel.cleanup()
+            raise
+        kernel.cleanup()
+    except KeyboardInterrupt:
+        _end_workers(kernel)
+        raise
+
+
+def _end_workers(kernel: DataFlowKernel) -> None:
+    """End what runs outside this process without asking it.
+
+    Parsl's own way asks the interchange, which a signal may have ended already, and
+    waits for the tasks of thread pools.
+    """
+    executors: Iterable[Any] = kernel.executors.values()  # of unlike classes
+    for executor in executors:
+        if getattr(executor, "provider", None):
+            executor.provider.cancel(list(executor.blocks_to_job_id.values()))
+        if getattr(executor, "interchange_proc", None):
+            executor.interchange_proc.kill()
+
+
+def parsl_config(site_file: SiteFile, journal: Journal, folder: Path) -> parsl.Config:
+    """A fresh Parsl configuration; each serves one load only.
+
+    Raises:
+        ValueError: if a role of the site names no executor, or if Parsl's unquoted
+            shell commands could not start workers in the folder.
+    """
+    executors = site_file.executors()
+    has_workers = any(hasattr(executor, "provider") for executor in executors)
+    if has_workers and len(str(folder).split()) > 1:
+        raise ValueError(
+            f"the run folder must have no spaces in its path on site "
+            f"{site_file.site.name}; got {folder}. Choose another --run-dir."
+        )
+    labels = {executor.label for executor in executors}
+    if not set(site_file.site.roles.values()) <= labels:
+        raise ValueError(
+            f"SITE.roles of {site_file.path} must name executors of executors(), "
+            f"{', '.join(sorted(labels))}; got {dict(site_file.site.roles)}."
+        )
+    return parsl.Config(
+        executors=executors,
+        memoizer=journal,
+        dependency_resolver=DEEP_DEPENDENCY_RESOLVER,
+        retries=RETRIES,
+        retry_handler=retry_cost,
+        strategy_period=0.5,  # the first tick starts the workers
+        usage_tracking=0,
+        run_dir=str(folder / "parsl"),
+        initialize_logging=False,
+    )
+
+
+def retry_cost(error: BaseException, _task: object) -> int:
+    """What a failure costs of the `RETRIES`: transient 1, deterministic all at once."""
+    if isinstance(error, PropagatedException):
+        return 0  # never retried; the root cause has been counted where it arose
+    if isinstance(error, WorkerLost | ManagerLost | BadStateException):
+        return 1
+    if isinstance(error, OSError) and not isinstance(error, _PERMANENT_OS_ERRORS):
+        return 1  # full or unreachable storage; a missing file stays missing
+    return RETRIES + 1
+
+
+def explain_failed_blocks(executor: Any, status: dict[str, JobStatus]) -> None:  # noqa: ANN401  # parsl's executors are untyped
+    """Parsl block error handler: stop when every block failed, and show its stderr."""
+    states = [job.state for job in status.values()]
+    if not states or not all(s in (JobState.FAILED, JobState.MISSING) for s in states):
+        return
+    last = list(status.values())[-1]
+    stderr = (last.stderr_summary or last.message or "no output").strip()
+    executor.set_bad_state_and_fail_all(
+        RuntimeError(
+            f"workers of executor {executor.label} must start; got exit code "
+            f"{last.exit_code}. Their output ended in:\n{stderr[-1000:]}"
+        )
+    )
+
+
+@contextmanager
+def parsl_warnings_to(folder: Path) -> Iterator[None]:
+    """Keep Parsl's own messages off the screen, in a file of the run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    logger, handler = logging.getLogger("parsl"), _QuietHandler(folder / "log")
+    handler.setLevel(logging.WARNING)
+    was_propagating, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = was_propagating
+        with suppress(OSError):
+            handler.close()
+
+
+class _QuietHandler(logging.FileHandler):
+    """A log that a full disk shortens; the run says itself that the disk is full."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Say nothing."""
