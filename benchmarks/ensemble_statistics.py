@@ -141,7 +141,7 @@ def main() -> None:
             row = (
                 f"{step.replace('_', ' ')}: {what}",
                 f"{seconds:.2f} s, {megabytes / seconds:.0f} MB/s, peak {peak:.0f} MiB",
-                f"raw read: {raw:.2f} s; limit 1024 MiB",
+                f"raw read, page cache: {raw:.2f} s; limit 1024 MiB",
                 f"{raw / seconds:.2f} of raw",
             )
             print_row(row, markdown=options.markdown)

@@ -5,7 +5,8 @@
 One thread. A solve of ours includes the assembly from ln T; `spsolve` is timed on a
 matrix that exists already. Repeats of both alternate and the best of each is shown, as
 other work on the machine only adds time. The mesh of 1475 cells is the Hanford one
-where `$HEADRACE_HANFORD_DATA` names its folder, else a structured mesh of similar size.
+where `$HEADRACE_HANFORD_DATA`, or the folder shared/ beside the checkout, has its
+files, else a structured mesh of similar size.
 """
 
 import os

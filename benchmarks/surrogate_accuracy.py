@@ -28,6 +28,7 @@ from workflows.hanford.fields import AQUIFER, STORE, read_expansion, read_fields
 
 DEFAULT_DATA = Path(__file__).parents[2] / "shared/reference/hanford/data"
 N_TRAINING, N_TEST = 2000, 500
+FIRST_SEED = 100  # of ensembles that nobody looked at while choosing the network
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     errors: dict[str, list[float]] = {}
-    for seed in range(arguments.seeds):
+    for seed in range(FIRST_SEED, FIRST_SEED + arguments.seeds):
         with tempfile.TemporaryDirectory() as folder:
             for model, error in head_errors(Path(folder), seed).items():
                 errors.setdefault(model, []).append(error)
@@ -45,7 +46,7 @@ def main() -> None:
     for model, values in errors.items():
         row = (
             f"{model}: RMSE of head on {N_TEST} test members, {N_TRAINING} training "
-            f"members, {arguments.seeds} seeds",
+            f"members, observation set 0, {arguments.seeds} seeds",
             f"{with_interval(values)} m",
             f"best ridge: {with_interval(errors['best ridge'])} m",
             with_interval(list(np.array(values) / best)),
@@ -68,6 +69,7 @@ def head_errors(folder: Path, seed: int) -> dict[str, float]:
             kernel=config.prior.kernel,
             variance=None,
             correlation_length_m=None,
+            nugget=0.0,
             variance_share=config.prior.variance_share,
         ),
         folder,

@@ -95,10 +95,9 @@ def train_head_network(
         losses = []
         for picks in order[: per_epoch * batch].reshape(per_epoch, batch):
             losses.append(_step(network, members, picks, optimiser))
-            _require_finite("training loss", losses[-1], epoch, settings)
+            _require_finite(losses[-1], epoch, settings)
             schedule.step()
         error = float(rmse(predict(network, shown.log_transmissivity), shown.head))
-        _require_finite("held-out error", error, epoch, settings)
         training = network.constants.head_scale_m * math.sqrt(sum(losses) / per_epoch)
         save_checkpoint(
             checkpoint,
@@ -152,13 +151,11 @@ def _step(
     return loss.item()
 
 
-def _require_finite(
-    name: str, value: float, epoch: int, settings: TrainingSettings
-) -> None:
-    if not math.isfinite(value):
+def _require_finite(loss: float, epoch: int, settings: TrainingSettings) -> None:
+    if not math.isfinite(loss):
         raise DivergenceError(
-            f"the {name} must stay finite; got {value} in epoch {epoch + 1}. Lower "
-            f"train.learning_rate (now {settings.learning_rate:g}); the last good "
+            f"the training loss must stay finite; got {loss} in epoch {epoch + 1}. "
+            f"Lower train.learning_rate (now {settings.learning_rate:g}); the last good "
             f"checkpoint, after {epoch} epochs, is kept."
         )
 

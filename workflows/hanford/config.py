@@ -28,6 +28,9 @@ class PriorConfig(_Section):
     correlation_length_m: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="given with the variance"
     )
+    nugget: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="given with the variance"
+    )
     variance_share: float = Field(
         default=0.99, gt=0, le=1, description="variance that the kept KL modes hold"
     )
@@ -39,6 +42,11 @@ class PriorConfig(_Section):
             raise ValueError(
                 "prior.variance and prior.correlation_length_m must be given together; "
                 f"got {given[0]} and {given[1]}"
+            )
+        if self.nugget and self.variance is None:
+            raise ValueError(
+                "prior.nugget must be given with prior.variance, else it is fitted; "
+                f"got {self.nugget}"
             )
         return self
 

@@ -162,7 +162,7 @@ def sample_pairs(aquifer: Aquifer, evaluation: Arrays) -> "Figure":
 
 
 def training_curves(epochs: Sequence[Mapping[str, float]]) -> "Figure":
-    """Training and held-out error of each network against optimiser epochs."""
+    """Training and held-out error of each network against the share of training."""
     import matplotlib.pyplot as plt
 
     sizes = sorted({int(record["members"]) for record in epochs})

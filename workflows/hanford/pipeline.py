@@ -31,6 +31,7 @@ def run(config: HanfordConfig, campaign: Campaign) -> str:
             kernel=config.prior.kernel,
             variance=config.prior.variance,
             correlation_length_m=config.prior.correlation_length_m,
+            nugget=config.prior.nugget,
             variance_share=config.prior.variance_share,
         ),
     )

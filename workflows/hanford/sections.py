@@ -52,14 +52,14 @@ def describe_uncertainty(
             Illustration(
                 "fields",
                 figures.field_maps(aquifer, arrays),
-                "Mean and standard deviation over the ensemble. The deviation of ln T "
-                "vanishes where it was measured.",
+                "Mean and standard deviation over the ensemble. Measurements are taken "
+                "as exact values of their cells, so the deviation vanishes there.",
             ),
             Illustration(
                 "interval",
                 figures.interval_maps(aquifer, arrays),
-                "Width of the 90 % interval of the head, and by how much the reference "
-                "head lies outside of it (white: inside).",
+                "Width of the 90 % interval of the head, and by how much the head of "
+                "the published field lies outside of it (white: inside).",
             ),
             Illustration(
                 "correlation",
@@ -94,7 +94,8 @@ def describe_learning(folder: Path, aquifer: Aquifer, evaluation: Manifest) -> S
             Illustration(
                 "training",
                 figures.training_curves(epochs),
-                "Error during training; held-out members are shown, never used.",
+                "Error during training: held-out members at the end of each epoch, "
+                "which decide nothing, and training members on average over it.",
             ),
             Illustration(
                 "learning",
@@ -112,9 +113,9 @@ def describe_cost(evaluation: Manifest) -> Section:
     return Section(
         "What an answer costs",
         [
-            "Time per head field on one core, assembly included. The sparse solver is "
-            "exact; a surrogate of the head alone pays off only where the simulator is "
-            "dearer than here."
+            "Time per head field on one core, assembly included. The sparse solver "
+            "solves the discrete equations to round-off; a surrogate of the head alone "
+            "pays off only where the simulator is dearer than here."
         ],
         [
             Illustration(

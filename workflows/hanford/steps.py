@@ -5,7 +5,7 @@ earlier, killed attempt left, with the same bytes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from data.statistics import (
 from simulators.random_fields import (
     Covariance,
     Kernel,
+    covariance_matrix,
     fields_from_coordinates,
     fit_covariance,
     generalised_mean,
@@ -56,7 +57,7 @@ from workflows.hanford.fields import (
 )
 
 COVARIANCE_WELLS = 3  # wells whose covariance with every cell is kept
-MIN_CORRELATED_SHARE = 0.01  # of the variance at a point; below, a fit is white noise
+MIN_CORRELATION = 0.05  # of the two closest measurements; below, it is white noise
 QUANTILES = (0.05, 0.5, 0.95)
 
 
@@ -73,6 +74,7 @@ class PriorRecord:
     kernel: Kernel
     variance: float | None
     correlation_length_m: float | None
+    nugget: float
     variance_share: float
 
 
@@ -94,6 +96,9 @@ def fit_prior(record: PriorRecord, folder: Path, log: Log) -> Manifest:
     reference = torch.tensor(aquifer.reference_log_transmissivity)
     facts = {
         "measurements": len(values),
+        "has_own_measurements": record.measurements is not None,
+        "is_length_determined": model.correlation_length
+        <= float((observed.amax(0) - observed.amin(0)).norm()),
         "mean": mean,
         "variance": model.variance,
         "correlation_length_m": model.correlation_length * aquifer.length_scale_m,
@@ -124,16 +129,18 @@ def _covariance(
     """
     if record.variance is not None and record.correlation_length_m is not None:
         length = record.correlation_length_m / length_scale_m
-        model = Covariance(record.kernel, record.variance, length)
+        model = Covariance(record.kernel, record.variance, length, record.nugget)
         return model, generalised_mean(points, values, model)
     fitted = fit_covariance(points, values, record.kernel)
     model = fitted.covariance
-    if model.variance < MIN_CORRELATED_SHARE * (model.variance + model.nugget):
+    between = covariance_matrix(points, points, replace(model, nugget=0.0))
+    largest = float((between - between.diagonal().diag()).max())
+    if largest < MIN_CORRELATION * (model.variance + model.nugget):
         raise ValueError(
             "the measurements must show some correlation in space to predict between "
-            f"them; the fit to these {len(values)} has variance {model.variance:.2g} "
-            f"beside an uncorrelated {model.nugget:.2g}. Use more of them, or give "
-            "prior.variance and prior.correlation_length_m."
+            f"them; in the fit to these {len(values)} no two of them correlate by "
+            f"more than {largest / (model.variance + model.nugget):.2g}. Use more of "
+            "them, or give prior.variance and prior.correlation_length_m."
         )
     return model, fitted.mean
 
@@ -259,6 +266,9 @@ def summarise(
     write_arrays(path, **arrays)
     low, _, high = torch.tensor(arrays[f"quantiles_{HEAD.name}"])
     mean_head = torch.tensor(arrays[f"mean_{HEAD.name}"])
+    lower, _, upper = arrays[f"quantiles_{HEAD.name}"]
+    heads = ensemble[HEAD.name]
+    shares = ((heads >= lower) & (heads <= upper)).mean("cell").to_numpy()  # (member,)
     facts = {
         "members": n_members,
         "failed": [
@@ -266,6 +276,8 @@ def summarise(
             for member, cause in failed.items()
         ],
         "reference_coverage": float(coverage(head_of_reference, low, high)),
+        # neighbouring cells err together: single fields of the model scatter this far
+        "lowest_plausible_coverage": float(np.quantile(shares, 0.05)),
         "reference_head_rmse_m": float(rmse(mean_head, head_of_reference)),
         "kriged_head_rmse_m": float(rmse(head_of_kriged, head_of_reference)),
         "head_deviation_median_m": float(np.median(arrays[f"deviation_{HEAD.name}"])),

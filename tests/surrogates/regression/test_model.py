@@ -37,11 +37,18 @@ def test_operator_and_load_are_the_solvers_equations(problem, members):
     torch.testing.assert_close(diagonal, operator.diagonal, rtol=1e-13, atol=0)
 
 
-def test_untrained_network_lowers_the_energy_with_every_step(problem, skip, members):
-    field = members.log_transmissivity[:16]
-    levels = []
-    for n_steps in (0, 1, 2, 4):
-        network = build(problem, skip, NetworkShape(n_steps, 6, 12)).double()
+@pytest.mark.parametrize("weights", ["untrained", "random"])
+def test_every_step_lowers_the_energy_whatever_the_weights(
+    problem, skip, members, weights
+):
+    torch.manual_seed(4)
+    network = build(problem, skip, NetworkShape(4, 6, 12)).double()
+    if weights == "random":
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+    field, steps, levels = members.log_transmissivity[:16], network.steps, []
+    for n_steps in range(5):
+        network.steps = steps[:n_steps]
         head = network(field).detach()
         levels.append(energy(problem[0], field, head, problem[1]))
     for more, fewer in zip(levels[1:], levels[:-1], strict=True):
@@ -56,7 +63,7 @@ def test_zero_steps_are_the_linear_prediction(problem, skip, members):
     torch.testing.assert_close(network(field), expected, rtol=0, atol=2e-5)
 
 
-def test_all_coarse_modes_make_one_step_exact_for_the_mean_field(
+def test_steps_with_all_coarse_modes_contract_the_residual_of_the_mean_field(
     problem, skip, members
 ):
     n_cells = problem[0].n_cells

@@ -88,6 +88,15 @@ def test_a_killed_training_ends_in_the_bits_of_an_undisturbed_one(
     assert (tmp_path / "whole.pt").read_bytes() == (tmp_path / "cut.pt").read_bytes()
 
 
+def test_held_out_members_decide_nothing(problem, skip, members, tmp_path):
+    usual = train(problem, skip, members, tmp_path / "a.pt")
+    poisoned = Members(members.log_transmissivity, members.head.clone())
+    poisoned.head[-16:] = torch.nan
+    again = train(problem, skip, poisoned, tmp_path / "b.pt")
+    for name, parameter in usual.state_dict().items():
+        assert torch.equal(parameter, again.state_dict()[name]), name
+
+
 def test_a_checkpoint_of_other_members_is_refused(problem, skip, members, tmp_path):
     path = tmp_path / "c.pt"
     train(problem, skip, members, path)

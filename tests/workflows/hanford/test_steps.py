@@ -24,7 +24,7 @@ from workflows.hanford.fields import (
     write_arrays,
 )
 
-PRIOR = steps.PriorRecord(None, 100, 0, "matern52", None, None, 0.95)
+PRIOR = steps.PriorRecord(None, 100, 0, "matern52", None, None, 0.0, 0.95)
 N_MEMBERS, BLOCK = 30, 12
 
 
@@ -71,14 +71,20 @@ def test_prior_of_set_0_is_the_published_kind_of_fit(hanford_folder, tmp_path):
     assert facts["kriging_rmse"] == pytest.approx(1.03, abs=0.1)
 
 
-@pytest.mark.parametrize("observation_set", [4, 5])
+@pytest.mark.parametrize(
+    ("observation_set", "kernel"),
+    [(4, "matern52"), (5, "matern52"), (9, "squared_exponential")],
+)
 def test_measurements_without_correlation_are_refused(
-    hanford_folder, tmp_path, observation_set
+    hanford_folder, tmp_path, observation_set, kernel
 ):
-    # ten measurements of these two sets are most likely under white noise
+    # ten measurements of these sets are most likely under white noise, either as all
+    # nugget or with a length below their spacing
     (tmp_path / "inputs").mkdir()
     (tmp_path / AQUIFER).write_bytes(pack_aquifer(read_hanford(hanford_folder)))
-    few = replace(PRIOR, n_observations=10, observation_set=observation_set)
+    few = replace(
+        PRIOR, n_observations=10, observation_set=observation_set, kernel=kernel
+    )
     with pytest.raises(ValueError, match=r"some correlation in space.*prior\.variance"):
         steps.fit_prior(few, tmp_path, no_log)
     given = replace(few, variance=2.2, correlation_length_m=2400.0)
