@@ -155,8 +155,8 @@ def _require_finite(loss: float, epoch: int, settings: TrainingSettings) -> None
     if not math.isfinite(loss):
         raise DivergenceError(
             f"the training loss must stay finite; got {loss} in epoch {epoch + 1}. "
-            f"Lower train.learning_rate (now {settings.learning_rate:g}); the last good "
-            f"checkpoint, after {epoch} epochs, is kept."
+            f"Lower train.learning_rate (now {settings.learning_rate:g}); the last "
+            f"good checkpoint, after {epoch} epochs, is kept."
         )
 
 
