@@ -82,7 +82,7 @@ def time_case(
 
     def solve_and_adjoint() -> None:
         leaf = log_t.clone().requires_grad_()
-        solver.solve(leaf, case.forcing).square().sum().backward()  # type: ignore[no-untyped-call]
+        solver.solve(leaf, case.forcing).square().sum().backward()  # type: ignore[no-untyped-call]  # torch
 
     def peer() -> None:
         for _ in range(max(1, n_members // 8)):

@@ -32,7 +32,7 @@ def executors() -> list[ParslExecutor]:
         heartbeat_period=2,
         heartbeat_threshold=20,
         block_error_handler=explain_failed_blocks,
-        provider=LocalProvider(  # type: ignore[no-untyped-call]
+        provider=LocalProvider(  # type: ignore[no-untyped-call]  # parsl
             init_blocks=1, max_blocks=1, worker_init=worker_environment()
         ),
         **python_commands(),

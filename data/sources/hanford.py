@@ -103,16 +103,16 @@ def _read_verified(path: Path) -> bytes:
 
 
 # Any: h5py carries no types, and the keywords are those of Aquifer
-def _open(content: bytes) -> Any:  # noqa: ANN401
+def _open(content: bytes) -> Any:  # noqa: ANN401  # h5py
     return h5py.File(io.BytesIO(content), "r")
 
 
-def _zero_based(ids: Any) -> NDArray[np.int64]:  # noqa: ANN401
+def _zero_based(ids: Any) -> NDArray[np.int64]:  # noqa: ANN401  # h5py
     """Ids of a MATLAB file, transposed back and shifted: 1-based, 0 = outside."""
     return np.ascontiguousarray(ids[:].T).astype(np.int64) - 1
 
 
-def _real(values: Any) -> NDArray[np.float64]:  # noqa: ANN401
+def _real(values: Any) -> NDArray[np.float64]:  # noqa: ANN401  # h5py
     return np.ascontiguousarray(values[:].T, dtype=np.float64)
 
 

@@ -75,7 +75,7 @@ class FlowSolver:
         """
         batch, inputs = self._flatten(log_transmissivity, forcing)
         # torch does not type the functions of autograd
-        heads: Tensor = _SteadySolve.apply(self, *inputs)  # type: ignore[no-untyped-call]
+        heads: Tensor = _SteadySolve.apply(self, *inputs)  # type: ignore[no-untyped-call]  # torch
         return heads.reshape(*batch, -1).to(log_transmissivity.device)
 
     def head_jacobian(
@@ -206,7 +206,7 @@ class _SteadySolve(torch.autograd.Function):
     """Heads (members, n_cells) of ln T, head, inflow, fixed head and source."""
 
     @staticmethod
-    def forward(ctx: Any, solver: FlowSolver, *inputs: Tensor) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, solver: FlowSolver, *inputs: Tensor) -> Tensor:  # noqa: ANN401  # torch
         keep = any(ctx.needs_input_grad) and solver.keeps_factors(len(inputs[0]))
         heads, ctx.kept = solver.solve_members(list(inputs), keep=keep)
         ctx.solver = solver
@@ -215,7 +215,7 @@ class _SteadySolve(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, head_gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, head_gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401  # torch
         solver, (heads, *inputs) = ctx.solver, ctx.saved_tensors
         adjoint = solver.solve_adjoint(inputs, ctx.kept, head_gradient)
         gradients = solver.pull_back(inputs, heads, adjoint)

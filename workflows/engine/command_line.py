@@ -294,5 +294,5 @@ def _declare_options(main: Callable[..., None], options: Mapping[str, Any]) -> N
         )
         for name, annotation in options.items()
     ]
-    main.__signature__ = signature.replace(parameters=common + own)  # type: ignore[attr-defined]
+    main.__signature__ = signature.replace(parameters=common + own)  # type: ignore[attr-defined]  # inspect
     main.__annotations__ = {p.name: p.annotation for p in common + own}

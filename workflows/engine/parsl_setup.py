@@ -140,5 +140,5 @@ def parsl_warnings_to(folder: Path) -> Iterator[None]:
 class _QuietHandler(logging.FileHandler):
     """A log that a full disk shortens; the run says itself that the disk is full."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging
         """Say nothing."""

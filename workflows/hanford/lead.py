@@ -8,12 +8,13 @@ from workflows.hanford.learning import BATCHES
 Facts = Mapping[str, Any]  # of JSON
 
 
-def describe_prior(prior: Facts, kernel: str) -> str:
+def describe_prior(prior: Facts, kernel: str, *, is_synthetic: bool) -> str:
     """What the measurements are, and the covariance that goes with them."""
+    field = "generated field" if is_synthetic else "calibrated model"
     source = (
         "given by the user"
         if prior["has_own_measurements"]
-        else "the calibrated model's ln T at randomly chosen cells, no field tests"
+        else f"ln T of the {field} at randomly chosen cells, no field tests"
     )
     words = (
         f"{prior['measurements']} measurements of ln T ({source}) condition a Gaussian "

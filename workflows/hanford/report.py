@@ -47,7 +47,11 @@ def write_results(folder: Path, config: HanfordConfig, results: Results) -> str:
         else "Transmissivity and head of a synthetic aquifer",
         lead=[
             f"{describe(aquifer)}.",
-            lead.describe_prior(results.prior.facts, config.prior.kernel)
+            lead.describe_prior(
+                results.prior.facts,
+                config.prior.kernel,
+                is_synthetic=aquifer.is_synthetic,
+            )
             + lead.describe_answer(results.prior.facts, results.statistics.facts),
             lead.describe_learning(rmse, results.evaluation.timings),
         ],

@@ -59,7 +59,8 @@ def describe_uncertainty(
                 "interval",
                 figures.interval_maps(aquifer, arrays),
                 "Width of the 90 % interval of the head, and by how much the head of "
-                "the published field lies outside of it (white: inside).",
+                "the reference field lies outside of it (white: inside). The reference "
+                "is not the truth behind a user's own measurements.",
             ),
             Illustration(
                 "correlation",

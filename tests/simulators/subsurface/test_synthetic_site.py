@@ -4,32 +4,15 @@ import torch
 
 from simulators.subsurface import (
     FlowSolver,
-    Forcing,
     boundary_flows,
     synthetic_aquifer,
-    unstructured_mesh,
 )
+from workflows.hanford.fields import flow_problem
 
 
 @pytest.fixture(scope="module")
 def site():
     return synthetic_aquifer(0)
-
-
-def flow_problem(site):
-    mesh = unstructured_mesh(
-        site.cell_centroids,
-        site.face_cells,
-        site.face_centroids,
-        site.face_normals,
-        site.head_faces,
-        site.inflow_faces,
-    )
-    forcing = Forcing(
-        head=torch.tensor(site.head_values_m),
-        inflow=torch.tensor(site.inflow_values_m3_per_day),
-    )
-    return mesh, forcing, torch.tensor(site.reference_log_transmissivity)
 
 
 def test_equal_seeds_give_equal_digests(site):
@@ -79,7 +62,8 @@ def test_faces_and_cells_share_their_nodes(site):
 @pytest.mark.parametrize("seed", range(3))
 def test_heads_are_plausible_and_water_is_balanced(seed):
     site = synthetic_aquifer(seed)
-    mesh, forcing, log_t = flow_problem(site)
+    mesh, forcing = flow_problem(site)
+    log_t = torch.tensor(site.reference_log_transmissivity)
     head = FlowSolver(mesh).solve(log_t, forcing)
     assert 103.6 <= float(head.min()) <= 105
     assert 119 <= float(head.max()) <= 140

@@ -21,13 +21,14 @@ RMSE = {"network": [0.1, 0.09, 0.11], "ridge": [0.4, 0.3, 0.5], "mean": [1.0, 0.
 
 
 def test_published_sets_are_called_what_they_are():
-    words = lead.describe_prior(PRIOR, "matern52")
-    assert "12 measurements of ln T (the calibrated model's" in words
+    words = lead.describe_prior(PRIOR, "matern52", is_synthetic=False)
+    assert "12 measurements of ln T (ln T of the calibrated model at" in words
     assert "2.40 km" in words
     own = {**PRIOR, "has_own_measurements": True, "is_length_determined": False}
-    words = lead.describe_prior(own, "matern52")
+    words = lead.describe_prior(own, "matern52", is_synthetic=False)
     assert "(given by the user)" in words
     assert "neither length nor variance is determined" in words
+    assert "generated" in lead.describe_prior(PRIOR, "matern52", is_synthetic=True)
 
 
 @pytest.mark.parametrize(
