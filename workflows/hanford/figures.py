@@ -225,11 +225,7 @@ def answer_costs(costs: Mapping[str, float]) -> "Figure":
             )
             ax.bar_label(bars, fmt="%.2g", padding=2)
         ax.set_xticks(range(len(BATCHES)), [str(batch) for batch in BATCHES])
-        ax.set(
-            xlabel="members per call",
-            ylabel="ms per head field, one core",
-            yscale="log",
-        )
+        ax.set(xlabel="members per call", ylabel="ms per head field, one core")
         ax.margins(y=0.15)
         ax.legend()
         return figure
