@@ -7,7 +7,6 @@ the training, and the last good checkpoint stays.
 
 import math
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,19 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from surrogates.distributed.checkpoint import load_checkpoint, save_checkpoint
-from surrogates.regression.model import HeadNetwork, network_state
+from surrogates.regression.model import HeadNetwork
 from surrogates.scores import rmse
+from surrogates.training import (
+    DivergenceError,
+    Log,
+    resume_training,
+    save_training,
+    seconds_left,
+)
 
 MAX_GRADIENT_NORM = 1.0
 PREDICTION_BATCH = 128  # members at once; a few arrays of this size stay in the cache
-
-
-Log = Callable[[Mapping[str, object]], None]
-
-
-class DivergenceError(ArithmeticError):
-    """The loss is no longer finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ def train_head_network(
         network: freshly built with the settings' seed, on the CPU.
         members: training members.
         settings: length, batches, learning rate.
-        checkpoint: written after every epoch; at the end it holds the trained network.
+        checkpoint: written after every epoch; at the end it holds the trained weights.
         data_digest: identifies the members; a checkpoint of others is refused.
         shown: held-out members whose error is logged each epoch; it decides nothing.
         log: receives one record per epoch.
@@ -88,7 +86,7 @@ def train_head_network(
         "schedule": schedule,
     }
     identity = {"data_digest": data_digest, "settings": asdict(settings)}
-    first = _resume(checkpoint, identity, stateful, generator, log)
+    first = resume_training(checkpoint, identity, stateful, generator, log)
     began = time.monotonic()
     for epoch in range(first, n_epochs):
         order = torch.randperm(n, generator=generator)
@@ -99,25 +97,18 @@ def train_head_network(
             schedule.step()
         error = float(rmse(predict(network, shown.log_transmissivity), shown.head))
         training = network.constants.head_scale_m * math.sqrt(sum(losses) / per_epoch)
-        save_checkpoint(
-            checkpoint,
-            {
-                **identity,
-                "epochs": epoch + 1,
-                "description": network_state(network),
-                "generator": generator.get_state(),
-                "states": {name: part.state_dict() for name, part in stateful.items()},
-            },
-        )
+        save_training(checkpoint, identity, stateful, generator, epoch + 1)
         log(
             {
                 "event": "epoch",
+                "training": f"network on {n} members",
+                "status": f"error {error:.3f} m",
                 "epoch": epoch + 1,
                 "epochs": n_epochs,
                 "members": n,
                 "training_rmse_m": training,
                 "held_out_rmse_m": error,
-                "seconds_left": _seconds_left(
+                "seconds_left": seconds_left(
                     began, epoch + 1 - first, n_epochs - first
                 ),
             }
@@ -158,38 +149,3 @@ def _require_finite(loss: float, epoch: int, settings: TrainingSettings) -> None
             f"Lower train.learning_rate (now {settings.learning_rate:g}); the last "
             f"good checkpoint, after {epoch} epochs, is kept."
         )
-
-
-def _seconds_left(began: float, n_done: int, n_all: int) -> float:
-    """Estimate from the epochs that this process has done."""
-    return (time.monotonic() - began) * (n_all - n_done) / n_done
-
-
-def _resume(
-    checkpoint: Path,
-    identity: Mapping[str, Any],
-    stateful: Mapping[str, Any],
-    generator: torch.Generator,
-    log: Log,
-) -> int:
-    """Loads a checkpoint of the same data and settings; the number of epochs done.
-
-    A damaged one is discarded: training from the start ends in the same bits.
-    """
-    if not checkpoint.exists():
-        return 0
-    try:
-        state = load_checkpoint(checkpoint)
-    except ValueError as error:
-        log({"event": "checkpoint discarded", "cause": str(error)})
-        return 0
-    for name, wanted in identity.items():
-        if state.get(name) != wanted:
-            raise ValueError(
-                f"{checkpoint} must belong to the same {name}: it has "
-                f"{state.get(name)}, the run has {wanted}. Remove it to train anew."
-            )
-    for name, part in stateful.items():
-        part.load_state_dict(state["states"][name])
-    generator.set_state(state["generator"])
-    return int(state["epochs"])

@@ -116,11 +116,10 @@ class Progress:
         return " | ".join([*stages, *self._trainings()])
 
     def _trainings(self) -> list[str]:
-        """One phrase per running training: epoch, error, time left."""
+        """One phrase per running training: epoch, its own status, time left."""
         return [
-            f"training on {event['members']} members: epoch {event['epoch']}/"
-            f"{event['epochs']}, error {event['held_out_rmse_m']:.3f} m, "
-            f"{event['seconds_left']:.0f} s left"
+            f"training {event['training']}: epoch {event['epoch']}/{event['epochs']}, "
+            f"{event['status']}, {event['seconds_left']:.0f} s left"
             for event in running_trainings(self._folder, self._started)
         ]
 

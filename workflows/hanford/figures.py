@@ -1,7 +1,7 @@
 """The pictures of a Hanford report; maps are in kilometres, heads in metres."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,10 +161,12 @@ def sample_pairs(aquifer: Aquifer, evaluation: Arrays) -> "Figure":
         return figure
 
 
-def training_curves(epochs: Sequence[Mapping[str, float]]) -> "Figure":
+def training_curves(events: Sequence[Mapping[str, Any]]) -> "Figure":  # Any: JSON
     """Training and held-out error of each network against the share of training."""
     import matplotlib.pyplot as plt
 
+    # other trainings of the run log epochs too, without an error of the head
+    epochs = [event for event in events if "held_out_rmse_m" in event]
     sizes = sorted({int(record["members"]) for record in epochs})
     with figure_style():
         figure, ax = plt.subplots()

@@ -76,7 +76,6 @@ def describe_uncertainty(
 def describe_learning(folder: Path, aquifer: Aquifer, evaluation: Manifest) -> Section:
     """What ridge and network learn from how many members."""
     arrays = read_arrays(folder / evaluation.artefacts["evaluation"].path)
-    epochs = [e for e in read_events(folder) if e.get("event") == "epoch"]
     scores: Any = evaluation.facts["rmse_m"]
     return Section(
         "Learning the head",
@@ -94,7 +93,7 @@ def describe_learning(folder: Path, aquifer: Aquifer, evaluation: Manifest) -> S
             ),
             Illustration(
                 "training",
-                figures.training_curves(epochs),
+                figures.training_curves(read_events(folder)),
                 "Error during training: held-out members at the end of each epoch, "
                 "which decide nothing, and training members on average over it.",
             ),

@@ -34,11 +34,11 @@ def test_terminal_shows_a_table(tmp_path):
 
 def test_a_running_training_is_told_with_its_time_left(tmp_path):
     progress = Progress(Console(file=io.StringIO()), tmp_path)
-    epoch = {"event": "epoch", "members": 8, "epochs": 3, "held_out_rmse_m": 0.25}
+    epoch = {"event": "epoch", "training": "sampler", "status": "loss 2", "epochs": 3}
     log = event_log(tmp_path, "rank")
     log({**epoch, "epoch": 1, "seconds_left": 20.4})
     log({"event": "other"})
-    told = "training on 8 members: epoch 1/3, error 0.250 m, 20 s left"
+    told = "training sampler: epoch 1/3, loss 2, 20 s left"
     assert progress.line() == told
     log({**epoch, "epoch": 3, "seconds_left": 0.0})
     assert progress.line() == ""
