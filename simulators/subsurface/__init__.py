@@ -8,6 +8,7 @@ from simulators.subsurface.flow import (
     residual,
     transmissibility,
 )
+from simulators.subsurface.inversion import HEAD_ERROR_M, Inversion, invert_heads
 from simulators.subsurface.mesh import (
     SIDES,
     FlowMesh,
@@ -20,14 +21,17 @@ from simulators.subsurface.solver import FlowSolveError, FlowSolver
 from simulators.subsurface.synthetic_site import synthetic_aquifer
 
 __all__ = [
+    "HEAD_ERROR_M",
     "SIDES",
     "BoundaryFlows",
     "FlowMesh",
     "FlowSolveError",
     "FlowSolver",
     "Forcing",
+    "Inversion",
     "boundary_flows",
     "energy",
+    "invert_heads",
     "number_cells",
     "outer_faces",
     "residual",
