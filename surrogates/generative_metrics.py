@@ -109,6 +109,27 @@ def score_fields(
     return _score(_summarise(generated), target, unseen_cells)
 
 
+def score_statistics(
+    mean: Tensor, deviation: Tensor, spread: Tensor, reference: Tensor
+) -> dict[str, float]:
+    """The first three scores of `score_fields`, for statistics without members.
+
+    Args:
+        mean: mean field (cells,) [m].
+        deviation: standard deviation (cells,) [m].
+        spread: robust spread (cells,) [m].
+        reference: (members, cells) [m].
+    """
+    _check_ensembles(reference=reference)
+    members = reference.double()
+    sigma = members.std(0)
+    return {
+        "mean_error": float(_rms(mean - members.mean(0)) / _rms(sigma)),
+        "deviation_error": _relative(deviation, sigma),
+        "spread_error": _relative(spread, robust_spread(reference)),
+    }
+
+
 def consistency(head: Tensor, solved_head: Tensor, reference_spread: Tensor) -> float:
     """How far heads are from solving their own fields: rms(h - solve(Y)) / rms(spread).
 

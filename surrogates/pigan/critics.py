@@ -24,6 +24,7 @@ class CriticStack(nn.Module):
     """
 
     seen: Tensor
+    is_read: Tensor
 
     def __init__(self, sensors: Sequence[Tensor], n_sensors: int, width: int) -> None:
         super().__init__()
@@ -32,6 +33,9 @@ class CriticStack(nn.Module):
         for row, part in zip(seen, sensors, strict=True):
             row[: len(part)] = part
         self.register_buffer("seen", seen, persistent=False)
+        # a padded reading never moves: the slope along it means nothing
+        is_read = (seen < n_sensors).float()[:, None]  # (critics, 1, seen)
+        self.register_buffer("is_read", is_read, persistent=False)
         n = len(sensors)
         self.first = _uniform(n, longest, width)
         self.first_bias = nn.Parameter(torch.zeros(n, 1, width))
@@ -61,7 +65,7 @@ class CriticStack(nn.Module):
         hidden = torch.nn.functional.silu(before)
         after = torch.baddbmm(self.second_bias, hidden, self.second)
         back = (_silu_slope(after) * self.last.mT) @ self.second.mT
-        return (_silu_slope(before) * back) @ self.first.mT
+        return (_silu_slope(before) * back) @ self.first.mT * self.is_read
 
     def loss(self, real: Tensor, fake: Tensor, mix: Tensor, penalty: float) -> Tensor:
         """What the critics minimise, (critics,).

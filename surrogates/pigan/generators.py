@@ -1,6 +1,5 @@
 """Generators of the random inputs: latent variables in, fields on the mesh out."""
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -11,6 +10,7 @@ from simulators.random_fields import KarhunenLoeve
 
 MESH_LATENT = 64
 NEAR_ZERO = 1e-3
+N_SCALED = 256  # members by which a mesh generator is scaled at first
 MESH_WIDTHS = (256, 512)
 
 
@@ -76,9 +76,10 @@ class MeshGenerator(nn.Module):
         sizes = [len(mean) for mean in means.values()]
         for name, mean in means.items():
             self.register_buffer(f"mean_{name}", mean.float(), persistent=False)
-        # unit variance at the start, as that of the latent variables
-        deviation = 1 / math.sqrt(MESH_WIDTHS[-1])
-        self.network = perceptron((MESH_LATENT, *MESH_WIDTHS, sum(sizes)), deviation)
+        self.network = perceptron((MESH_LATENT, *MESH_WIDTHS, sum(sizes)), 1.0)
+        with torch.no_grad():  # unit variance at the start
+            size = N_SCALED, MESH_LATENT
+            self.network[-1].weight /= self.network(torch.randn(size)).std()
 
     def forward(self, z: Tensor) -> dict[str, Tensor]:
         """Fields (members, cells), float32, of latent variables (members, n_latent)."""

@@ -45,6 +45,13 @@ class SensorGroup:
         ]
         return torch.cat(parts, dim=-1)
 
+    def columns(self, name: str) -> slice:
+        """Which of the readings are those of a field."""
+        names = list(self.cells)
+        before = names[: names.index(name)]
+        start = sum(len(self.cells[other]) for other in before)
+        return slice(start, start + len(self.cells[name]))
+
     def locations(self, points: Tensor) -> Tensor:
         """Coordinates (sensors, d) of the sensors, from those of all cells."""
         return torch.cat([points[cells] for cells in self.cells.values()])

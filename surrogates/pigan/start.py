@@ -17,7 +17,7 @@ from torch import Tensor
 from simulators.random_fields import KarhunenLoeve, karhunen_loeve
 from surrogates.pigan.generators import KarhunenLoeveGenerator
 
-RELATIVE_CUTOFF = 1e-3  # singular values of A below hold round-off and sampling noise
+RELATIVE_CUTOFF = 0.03  # smaller singular values of A are noise, and would amplify it
 
 
 def snapshot_expansion(
@@ -55,8 +55,9 @@ def start_from_readings(
     """
     expansion = generator.expansions[name]
     at_sensors = (expansion.modes * expansion.eigenvalues.sqrt())[cells]  # A
-    covariance = torch.cov(readings.double().mT)  # S
     prior = at_sensors @ at_sensors.mT
+    # the covariance of a single sensor comes without dimensions
+    covariance = torch.cov(readings.double().mT).reshape(prior.shape)  # S
     share = float(covariance.trace() / prior.trace())  # s²
     inverse = torch.linalg.pinv(at_sensors, rtol=RELATIVE_CUTOFF)
     identity = torch.eye(len(expansion.eigenvalues), dtype=torch.float64)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from simulators.subsurface import FlowSolveError
+from surrogates.distributed.checkpoint import load_checkpoint
 from surrogates.generative_metrics import effective_rank, robust_spread
 from surrogates.pigan.adversary import Adversary
 from surrogates.pigan.heads import HEAD, LOG_TRANSMISSIVITY, scaled_residual
@@ -122,7 +123,8 @@ def train_pigan(
             {
                 "event": "epoch",
                 "training": f"PI-GAN on {len(data.training[0].readings)} snapshots",
-                "status": f"spread error at sensors {facts['head_spread_error']:.3f}",
+                "status": f"rank {facts['rank_share']:.2f} of the snapshots', moment "
+                f"distance {facts['moment_distance']:.3f}",
                 "epoch": epoch + 1,
                 "epochs": n_epochs,
                 "seconds_left": seconds_left(
@@ -133,6 +135,21 @@ def train_pigan(
             }
         )
     return training.averaged_model
+
+
+def last_good(model: Pigan, checkpoint: Path) -> Pigan:
+    """The averaged generator of a training that stopped, from its checkpoint.
+
+    Args:
+        model: of the same structure.
+        checkpoint: what `train_pigan` wrote.
+
+    Raises:
+        FileNotFoundError: training stopped before the first checkpoint.
+    """
+    averaged = AveragedModel(model)
+    averaged.load_state_dict(load_checkpoint(checkpoint)["states"]["averaged"])
+    return cast("Pigan", averaged.module)
 
 
 class _Training:
@@ -313,14 +330,12 @@ class _Training:
 
 def _spread_errors(held_out: Snapshots, generated: Tensor) -> dict[str, float]:
     """Relative error of the robust spread at the sensors of each field."""
-    errors, start = {}, 0
-    for name, cells in held_out.group.cells.items():
-        columns = slice(start, start + len(cells))
+    errors = {}
+    for name in held_out.group.cells:
+        columns = held_out.group.columns(name)
         real = robust_spread(held_out.readings[:, columns])
         gap = robust_spread(generated[:, columns]) - real
-        key = "head_spread_error" if name == HEAD else f"{name}_spread_error"
-        errors[key] = float(gap.norm() / real.norm())
-        start += len(cells)
+        errors[f"{name}_spread_error"] = float(gap.norm() / real.norm())
     return errors
 
 

@@ -6,7 +6,7 @@ that was altered, or that vanished with a node's disk, is made again.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +51,13 @@ def artefact(path: Path, root: Path) -> Artefact:
     else:
         n_bytes, sha256 = path.stat().st_size, _digest_of_file(path)
     return Artefact(path.relative_to(root).as_posix(), n_bytes, sha256)
+
+
+def digest_of(manifests: Sequence[Manifest]) -> str:
+    """One digest of all artefacts of some manifests, in whatever order."""
+    parts = [item for manifest in manifests for item in manifest.artefacts.values()]
+    text = "\n".join(sorted(f"{part.path} {part.sha256}" for part in parts))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_intact(expected: Artefact, root: Path) -> bool:

@@ -3,7 +3,6 @@
 Test members are the last of the ensemble; no fit, choice or training sees them.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,7 +39,7 @@ from surrogates.regression.train import (
 )
 from surrogates.ridge import Ridge, fit_ridge
 from surrogates.scores import rmse, rmse_interval
-from workflows.engine.artefacts import Manifest, artefact
+from workflows.engine.artefacts import Manifest, artefact, digest_of
 from workflows.engine.events import Log, event_log
 from workflows.hanford.fields import (
     AQUIFER,
@@ -129,7 +128,7 @@ def train_network(
         "network": str(path),
         "prior": str(folder / prior.artefacts["prior"].path),
         "ridge": str(folder / ridge.artefacts["ridge"].path),
-        "data_digest": _digest_of([ridge, *blocks]),
+        "data_digest": digest_of([ridge, *blocks]),
         "record": {name: getattr(record, name) for name in record.__slots__},
     }
     facts = launch(
@@ -299,10 +298,3 @@ def scaled_coordinates(expansion: KarhunenLoeve, fields: Tensor) -> Tensor:
 
 def _test_range(record: "NetworkRecord | EvaluationRecord") -> range:
     return range(record.ensemble_members - record.test_members, record.ensemble_members)
-
-
-def _digest_of(manifests: Sequence[Manifest]) -> str:
-    """One digest of all artefacts of some manifests."""
-    parts = [item for manifest in manifests for item in manifest.artefacts.values()]
-    text = "\n".join(sorted(f"{part.path} {part.sha256}" for part in parts))
-    return hashlib.sha256(text.encode()).hexdigest()
