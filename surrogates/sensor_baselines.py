@@ -37,7 +37,7 @@ def interpolate_statistics(
     Args:
         points: coordinates (n, d).
         cells: where the field is read (sensors,).
-        readings: (snapshots, sensors), varying at every sensor.
+        readings: (snapshots, sensors), varying at every one of four sensors or more.
     """
     x = readings.double()
 

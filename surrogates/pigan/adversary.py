@@ -54,7 +54,7 @@ class Adversary(nn.Module):
         super().__init__()
         self.group, self.scale = snapshots.group, snapshots.scale
         n = snapshots.group.n_sensors
-        real = self.scale.squash(snapshots.readings)
+        real = self.scale.squash(snapshots.readings).float()
         self.register_buffer("real", real, persistent=False)
         self.register_buffer("centre", real.mean(0), persistent=False)
         self.register_buffer("spread", real.std(0), persistent=False)

@@ -27,6 +27,7 @@ from surrogates.pigan.model import Pigan
 from surrogates.pigan.sensors import SensorData
 from surrogates.pigan.start import snapshot_expansion, start_from_readings
 
+MIN_HEAD_SENSORS = 4  # for the fit of their covariance
 Physics = Literal["solver", "residual", "none"]
 Generator = Literal["modes", "mesh"]
 
@@ -70,7 +71,7 @@ def build_pigan(
         seed: of the initial weights.
 
     Raises:
-        ValueError: a network without physics and no head sensors to learn from.
+        ValueError: a network without physics and fewer than 4 head sensors.
     """
     torch.manual_seed(seed)
     cells, readings = readings_of(data, LOG_TRANSMISSIVITY)
@@ -109,10 +110,11 @@ def _network(
         )
         return NetworkHead(basis, shape.width)
     cells, readings = readings_of(data, HEAD)
-    if not len(cells):
+    if len(cells) < MIN_HEAD_SENSORS:
         raise ValueError(
-            "a head without physics must be learned from head sensors; got none. Use "
-            "physics=solver, or the mixed or inverse problem."
+            f"a head without physics must have {MIN_HEAD_SENSORS} head sensors or more "
+            f"to learn from; got {len(cells)}. Use physics=solver, or the mixed or "
+            "inverse problem."
         )
     head = _smooth_head(data.points, cells, readings.double(), shape.n_head_modes)
     return NetworkHead(generic_basis(expansion, head), shape.width)

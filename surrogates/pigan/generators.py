@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -77,9 +78,12 @@ class MeshGenerator(nn.Module):
         for name, mean in means.items():
             self.register_buffer(f"mean_{name}", mean.float(), persistent=False)
         self.network = perceptron((MESH_LATENT, *MESH_WIDTHS, sum(sizes)), 1.0)
-        with torch.no_grad():  # unit variance at the start
-            size = N_SCALED, MESH_LATENT
-            self.network[-1].weight /= self.network(torch.randn(size)).std()
+        with torch.no_grad():  # no mean and unit variance at the start
+            out = self.network(torch.randn(N_SCALED, MESH_LATENT))
+            deviation = (out - out.mean(0)).std()
+            last = cast("nn.Linear", self.network[-1])
+            last.weight /= deviation
+            last.bias.copy_(-out.mean(0) / deviation)
 
     def forward(self, z: Tensor) -> dict[str, Tensor]:
         """Fields (members, cells), float32, of latent variables (members, n_latent)."""

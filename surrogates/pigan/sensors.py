@@ -14,11 +14,10 @@ from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
 from surrogates.generative_metrics import robust_spread
+from surrogates.pigan.limits import MIN_SNAPSHOTS, snapshots_needed
 
 Fields = Mapping[str, Tensor]
 
-MIN_SNAPSHOTS = 20
-MIN_SNAPSHOTS_PER_SENSOR = 0.25
 OVERLAP = 1.4  # a sensor belongs to a subdomain up to this times its nearest distance
 
 
@@ -113,6 +112,16 @@ class SensorData:
                     what_sensors = f"{name} sensors of group {number}"
                     _check_cells(what_sensors, cells, len(self.points))
                 _check_readings(f"{what} readings of group {number}", part)
+        ours, theirs = (
+            [{n: c.tolist() for n, c in part.group.cells.items()} for part in parts]
+            for parts in (self.training, self.held_out)
+        )
+        if ours != theirs:
+            raise ValueError(
+                "held-out snapshots must be of the same groups of sensors as those of "
+                f"training, in the same order; got {len(ours)} and {len(theirs)} groups"
+                " that differ. Read both with the same SensorGroup."
+            )
 
 
 def _check_cells(what: str, cells: Tensor, n_cells: int) -> None:
@@ -144,7 +153,7 @@ def _check_readings(what: str, snapshots: Snapshots) -> None:
             f"{what} must be finite; got {float(readings[row, column])} in snapshot "
             f"{row}, sensor {column} ({len(bad)} such values). Leave them out."
         )
-    needed = max(MIN_SNAPSHOTS, int(MIN_SNAPSHOTS_PER_SENSOR * n_sensors))
+    needed = snapshots_needed(n_sensors)
     if len(readings) < needed:
         raise ValueError(
             f"{what} must be of {needed} snapshots or more, one for four of the "
@@ -170,9 +179,18 @@ def subdomains(locations: Tensor, n: int, seed: int) -> list[Tensor]:
         locations: (sensors, d).
         n: number of subdomains; with one, all sensors.
         seed: of the k-means start.
+
+    Raises:
+        ValueError: fewer places than subdomains.
     """
     if n == 1:
         return [torch.arange(len(locations))]
+    n_places = len(torch.unique(locations, dim=0))
+    if n_places < n:
+        raise ValueError(
+            f"{n} subdomains must have {n} places with sensors or more; got {n_places}."
+            " Lower n_subdomains."
+        )
     centres, _ = kmeans2(locations.numpy(), n, seed=seed, minit="++", missing="raise")
     distance = torch.cdist(locations.double(), torch.from_numpy(centres).double())
     nearest = distance.amin(1, keepdim=True)

@@ -220,8 +220,11 @@ class _Training:
             ModeCollapseError: the effective rank fell below the least share.
         """
         generator = torch.Generator().manual_seed(self.settings.seed)
+        gap = None
         try:
             fields = self.averaged_model.sample(N_SHOWN, generator)
+            if self.model.network is not None:
+                gap = self._inconsistency(fields)
         except FlowSolveError as error:
             cause = _divergence("generated fields", epoch)
             raise DivergenceError(f"{cause} {error}") from error
@@ -236,15 +239,14 @@ class _Training:
             facts |= _spread_errors(part, generated)
         facts["rank_share"] = min(shares)
         facts["moment_distance"] = max(a.moment_distance() for a in self.adversaries)
-        if self.model.network is not None:
-            facts["consistency"] = self._inconsistency(fields)
+        if gap is not None:
+            facts["consistency"] = gap
         if facts["rank_share"] < self.settings.least_rank_share:
             raise ModeCollapseError(
                 "the effective rank of generated readings must stay above "
                 f"{self.settings.least_rank_share:.2g} of the snapshots'; got "
                 f"{facts['rank_share']:.2g} in epoch {epoch + 1}. Raise the moment "
-                "weight or lower the learning rate; the last good checkpoint, after "
-                f"{epoch} epochs, is kept."
+                f"weight or lower the learning rate; {_kept(epoch)}."
             )
         return facts
 
@@ -255,7 +257,7 @@ class _Training:
 
     def _fill_memory(self, generator: torch.Generator) -> None:
         with torch.no_grad():
-            fields = self.model(self._latent(generator))
+            fields = self._generate(0, generator)
         for adversary in self.adversaries:
             adversary.remember(adversary.read(fields), 0)
 
@@ -281,11 +283,7 @@ class _Training:
     def _step(self, step: int, generator: torch.Generator) -> dict[str, float]:
         """One generator step; its losses."""
         settings = self.settings
-        try:
-            fields = self.model(self._latent(generator))
-        except FlowSolveError as error:
-            cause = _divergence("generated fields", step // settings.epoch_steps)
-            raise DivergenceError(f"{cause} {error}") from error
+        fields = self._generate(step // settings.epoch_steps, generator)
         adversarial, moments = torch.zeros(()), torch.zeros(())
         all_readings = [adversary.read(fields) for adversary in self.adversaries]
         for adversary, readings in zip(self.adversaries, all_readings, strict=True):
@@ -317,6 +315,15 @@ class _Training:
         )
         return scaled.square().mean().float()
 
+    def _generate(self, epoch: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """The fields of one batch of latent variables."""
+        try:
+            fields: dict[str, Tensor] = self.model(self._latent(generator))
+        except FlowSolveError as error:
+            cause = _divergence("generated fields", epoch)
+            raise DivergenceError(f"{cause} {error}") from error
+        return fields
+
     def _latent(self, generator: torch.Generator) -> Tensor:
         size = self.settings.batch_size // 2, self.model.n_latent
         z = torch.randn(size, generator=generator)
@@ -342,5 +349,11 @@ def _spread_errors(held_out: Snapshots, generated: Tensor) -> dict[str, float]:
 def _divergence(what: str, epoch: int) -> str:
     return (
         f"{what} must stay finite; that ended in epoch {epoch + 1}. Lower the learning "
-        f"rate; the last good checkpoint, after {epoch} epochs, is kept."
+        f"rate; {_kept(epoch)}."
     )
+
+
+def _kept(epoch: int) -> str:
+    if epoch == 0:
+        return "there is no checkpoint yet"
+    return f"the last good checkpoint, after {epoch} epochs, is kept"

@@ -50,7 +50,7 @@ def expansion(points, covariance):
 @pytest.fixture(scope="session")
 def head_basis(problem, expansion, covariance, points):
     """Bases of a network head by name."""
-    head = karhunen_loeve(20 - points[:, 1], covariance, n_terms=10)
+    head = karhunen_loeve(20 - points[:, 1], covariance, n_terms=40)
     solver = FlowSolver(problem[0])
     return {
         "linearised": linearised_basis(solver, problem[1], expansion, n_modes=10),

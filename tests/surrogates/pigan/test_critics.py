@@ -29,17 +29,25 @@ def test_the_closed_form_of_the_slope_is_the_gradient_of_the_score(dtype):
     (slope,) = torch.autograd.grad(stack.score(seen).sum(), seen)
     expected = slope * stack.is_read  # padded readings never move
     assert expected.abs().max() > 0.01
+    is_read = stack.seen < N_SENSORS  # (critics, seen)
+    expected = expected.where(is_read[:, None], 0)
     atol = TOLERANCE[dtype]
     torch.testing.assert_close(stack.gradient(seen), expected, rtol=0, atol=atol)
 
 
+def test_weights_of_padded_readings_have_no_gradient():
+    stack = stack_of(PARTS)
+    mix = torch.linspace(0, 1, 9)[:, None].double()
+    stack.loss(draw(9), draw(9, seed=2), mix, penalty=5.0).sum().backward()
+    is_padded = stack.seen == N_SENSORS
+    assert stack.first.grad[is_padded].abs().max() == 0
+    assert (stack.first.grad[~is_padded] != 0).all()
+
+
 def test_parameter_gradients_of_the_loss_equal_finite_differences():
     stack = stack_of(PARTS)
-    real, fake, mix = (
-        draw(6),
-        draw(6, seed=2),
-        torch.linspace(0, 1, 6)[:, None].double(),
-    )
+    real, fake = draw(6), draw(6, seed=2)
+    mix = torch.linspace(0, 1, 6)[:, None].double()
 
     def loss():
         return stack.loss(real, fake, mix, penalty=5.0).sum()
