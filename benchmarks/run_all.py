@@ -9,7 +9,13 @@ from pathlib import Path
 from benchmarks.rows import HEADER
 
 HERE = Path(__file__).parent
-BENCHMARKS = ("flow_solver", "surrogate_accuracy", "ensemble_statistics", "main_job")
+BENCHMARKS = (
+    "flow_solver",
+    "surrogate_accuracy",
+    "pigan",
+    "ensemble_statistics",
+    "main_job",
+)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ batch's scatter, which generating too little spread makes smaller.
 import torch
 from torch import Tensor, nn
 
+from surrogates.generative_metrics import effective_rank
 from surrogates.pigan.critics import CriticStack
 from surrogates.pigan.sensors import Fields, Snapshots, subdomains
 
@@ -58,6 +59,7 @@ class Adversary(nn.Module):
         self.register_buffer("real", real, persistent=False)
         self.register_buffer("centre", real.mean(0), persistent=False)
         self.register_buffer("spread", real.std(0), persistent=False)
+        self.rank = effective_rank(real)
         y = (real - self.centre) / self.spread
         self.register_buffer("covariance", y.mT @ y / len(y), persistent=False)
         self.register_buffer("pool", torch.zeros(POOL_BATCHES * batch_size, n))

@@ -233,9 +233,8 @@ class _Training:
             squash, generated = part.scale.squash, part.group.read(fields)
             if not torch.isfinite(generated).all():
                 raise DivergenceError(_divergence("generated readings", epoch))
-            real = adversary.real[: len(generated)]
-            rank = effective_rank(squash(generated)[: len(real)])
-            shares.append(rank / effective_rank(real))
+            # both without bias, whatever their number of members
+            shares.append(effective_rank(squash(generated)) / adversary.rank)
             facts |= _spread_errors(part, generated)
         facts["rank_share"] = min(shares)
         facts["moment_distance"] = max(a.moment_distance() for a in self.adversaries)
@@ -245,8 +244,8 @@ class _Training:
             raise ModeCollapseError(
                 "the effective rank of generated readings must stay above "
                 f"{self.settings.least_rank_share:.2g} of the snapshots'; got "
-                f"{facts['rank_share']:.2g} in epoch {epoch + 1}. Raise the moment "
-                f"weight or lower the learning rate; {_kept(epoch)}."
+                f"{facts['rank_share']:.2g} in epoch {epoch + 1}. Use more modes, a "
+                f"larger moment weight or a lower learning rate; {_kept(epoch)}."
             )
         return facts
 

@@ -5,6 +5,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from surrogates.pigan.limits import snapshots_needed
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -98,18 +100,113 @@ class TrainConfig(_Section):
     threads: int = Field(default=1, ge=1, description="threads of a training process")
 
 
+MIN_INVERSIONS = 10  # fewer have no distribution to score
+
+
+class PiganConfig(_Section):
+    """The generator that learns the joint law of ln T and head from sensors."""
+
+    physics: Literal["solver", "residual", "none"] = Field(
+        default="solver",
+        description="head by the flow solver, or by a network with or without physics",
+    )
+    generator: Literal["modes", "mesh"] = Field(
+        default="modes", description="ln T in modes of the prior, or on the mesh"
+    )
+    snapshots: int = Field(
+        default=1000, ge=20, description="training members read at the sensors"
+    )
+    log_transmissivity_sensors: int = Field(default=200, ge=4)
+    head_sensors: int = Field(
+        default=323, ge=4, description="wells that are read, at most"
+    )
+    knows_measurements: bool = Field(
+        default=False, description="tell the generator the measurements too"
+    )
+    variance_factor: float = Field(
+        default=1.0, gt=0, allow_inf_nan=False, description="assumed over fitted"
+    )
+    length_factor: float = Field(
+        default=1.0, gt=0, allow_inf_nan=False, description="assumed over fitted"
+    )
+    terms: int = Field(default=400, ge=1, description="modes and latent variables")
+    steps: int = Field(default=1200, ge=1, description="generator steps")
+    batch_size: int = Field(default=64, ge=2, multiple_of=2)
+    learning_rate: float = Field(default=3e-4, gt=0, allow_inf_nan=False)
+    residual_weight: float = Field(
+        default=1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="of the flow residual, with physics=residual",
+    )
+    generated_members: int = Field(
+        default=2000, ge=100, description="for the statistics of the report"
+    )
+    inversions: int = Field(
+        default=100, ge=0, description="snapshots inverted one by one; 0 for none"
+    )
+    threads: int = Field(default=1, ge=1, description="threads of the training process")
+
+
 class HanfordConfig(_Section):
     """Settings of one run."""
 
+    problem: Literal["forward", "inverse", "mixed"] = Field(
+        default="mixed",
+        description="what the generator's sensors read: ln T, head (and it knows the "
+        "measurements), or both",
+    )
     prior: PriorConfig = PriorConfig()
     ensemble: EnsembleConfig = EnsembleConfig()
     train: TrainConfig = TrainConfig()
+    pigan: PiganConfig = PiganConfig()
+
+    @property
+    def has_inversions(self) -> bool:
+        """Whether snapshots are inverted: there must be heads to invert."""
+        return self.pigan.inversions > 0 and self.problem != "forward"
 
     @model_validator(mode="after")
     def _increasing_training_members(self) -> Self:
         members = self.train.members
         if any(a >= b for a, b in pairwise(members)):
             raise ValueError(f"train.members must increase; got {list(members)}")
+        return self
+
+    @model_validator(mode="after")
+    def _enough_snapshots(self) -> Self:
+        pigan, ensemble = self.pigan, self.ensemble
+        available = ensemble.members - ensemble.test_members
+        if pigan.snapshots > available:
+            raise ValueError(
+                f"pigan.snapshots must be at most the {available} members that are "
+                f"not held out; got {pigan.snapshots}"
+            )
+        if pigan.inversions not in {0, *range(MIN_INVERSIONS, pigan.snapshots + 1)}:
+            raise ValueError(
+                f"pigan.inversions must be 0, or {MIN_INVERSIONS} to the "
+                f"{pigan.snapshots} snapshots; got {pigan.inversions}"
+            )
+        n_sensors = (self.problem != "inverse") * pigan.log_transmissivity_sensors
+        n_sensors += (self.problem != "forward") * pigan.head_sensors
+        fewest = min(pigan.snapshots, ensemble.test_members)
+        needed = snapshots_needed(n_sensors)
+        if fewest < needed:
+            raise ValueError(
+                f"pigan.snapshots and ensemble.test_members must be {needed} or more, "
+                f"one for four of the {n_sensors} sensors; got {pigan.snapshots} and "
+                f"{ensemble.test_members}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_the_generator_needs(self) -> Self:
+        pigan = self.pigan
+        if pigan.physics == "none" and self.problem == "forward":
+            raise ValueError(
+                "pigan.physics=none must have head sensors to learn from; got "
+                "problem=forward"
+            )
         return self
 
     @model_validator(mode="after")
@@ -139,7 +236,15 @@ def describe_plan(config: HanfordConfig) -> str:
             f"  fit_baseline    {len(train.members)} tasks (train): {sizes} members",
             f"  train_network   {len(train.members)} tasks (train): {train.steps} steps"
             f" with {train.threads} thread(s) each",
-            "  evaluate        1 task (sim), then the report",
+            "  evaluate        1 task (sim)",
+            f"  train_generator 1 task (train): {config.problem} problem, "
+            f"{config.pigan.snapshots} snapshots, {config.pigan.steps} steps",
+            *(
+                [f"  invert          1 task (sim): {config.pigan.inversions} snapshots"]
+                if config.has_inversions
+                else []
+            ),
+            "  evaluate_generator 1 task (sim), then the report",
         ]
     )
 
@@ -155,10 +260,25 @@ SIZES: dict[str, dict[str, Any]] = {
     "smoke": {
         "ensemble": {"members": 120, "test_members": 40, "block": 60},
         "train": {"members": (40, 80), "steps": 40},
+        "pigan": {
+            "snapshots": 80,
+            "log_transmissivity_sensors": 40,
+            "head_sensors": 60,
+            "terms": 100,
+            "steps": 60,
+            "generated_members": 200,
+            "inversions": 10,
+        },
     },
     "standard": {},
     "full": {
         "ensemble": {"members": 20000, "test_members": 2000, "block": 1000},
         "train": {"members": (250, 500, 1000, 2000, 4000, 16000), "steps": 4000},
+        "pigan": {
+            "snapshots": 2000,
+            "steps": 6000,
+            "generated_members": 4000,
+            "inversions": 500,
+        },
     },
 }

@@ -43,8 +43,8 @@ def site_map(
 
     with figure_style():
         figure, axes = plt.subplots(figsize=(7.5, 7.5))
-        _draw_field(axes, aquifer, head, "head of the reference field, m")
-        nodes = _kilometres(aquifer, aquifer.node_coordinates)
+        draw_field(axes, aquifer, head, "head of the reference field, m")
+        nodes = kilometres(aquifer, aquifer.node_coordinates)
         for faces, colour, width, label in (
             (aquifer.head_faces, "#1f77d4", 3.0, "river: head given"),
             (aquifer.inflow_faces, "#d62728", 4.0, "inflow given"),
@@ -56,7 +56,7 @@ def site_map(
                 label=label,
             )
             axes.add_collection(lines)
-        centroids = _kilometres(aquifer, aquifer.cell_centroids)
+        centroids = kilometres(aquifer, aquifer.cell_centroids)
         wells, measured = centroids[aquifer.well_cells], centroids[observed]
         axes.scatter(
             wells[:, 0],
@@ -102,7 +102,7 @@ def field_maps(aquifer: Aquifer, statistics: Arrays) -> "Figure":
                     f"{'mean' if moment == 'mean' else 'standard deviation'} of {label}"
                 )
                 values = statistics[f"{moment}_{variable}"]
-                _draw_field(ax, aquifer, values, title, colours)
+                draw_field(ax, aquifer, values, title, colours)
         return figure
 
 
@@ -117,9 +117,9 @@ def interval_maps(aquifer: Aquifer, statistics: Arrays) -> "Figure":
     with figure_style():
         figure, axes = plt.subplots(1, 2, figsize=(9.0, 4.8))
         title = "width of the 90 % interval of head, m"
-        _draw_field(axes[0], aquifer, high - low, title, "magma")
+        draw_field(axes[0], aquifer, high - low, title, "magma")
         title = "reference head outside of it, m"
-        _draw_field(axes[1], aquifer, outside, title, "RdBu_r", (-bound, bound))
+        draw_field(axes[1], aquifer, outside, title, "RdBu_r", (-bound, bound))
         return figure
 
 
@@ -131,12 +131,12 @@ def correlation_maps(aquifer: Aquifer, statistics: Arrays) -> "Figure":
     deviation = statistics["deviation_hydraulic_head"]
     spread = deviation[wells, None] * deviation  # (well, cell)
     correlation = statistics["covariance_hydraulic_head"] / spread
-    centroids = _kilometres(aquifer, aquifer.cell_centroids)
+    centroids = kilometres(aquifer, aquifer.cell_centroids)
     with figure_style():
         figure, axes = plt.subplots(1, len(wells), figsize=(4.3 * len(wells), 4.4))
         for k, ax in enumerate(axes):
             title = f"correlation with the well in cell {wells[k]}"
-            _draw_field(ax, aquifer, correlation[k], title, "RdBu_r", (-1.0, 1.0))
+            draw_field(ax, aquifer, correlation[k], title, "RdBu_r", (-1.0, 1.0))
             ax.plot(*centroids[wells[k]], "kx", ms=9, mew=2)
         return figure
 
@@ -152,12 +152,12 @@ def sample_pairs(aquifer: Aquifer, evaluation: Arrays) -> "Figure":
     with figure_style():
         figure, axes = plt.subplots(len(fields), 4, figsize=(13.0, 3.5 * len(fields)))
         for k, row in enumerate(axes):
-            _draw_field(row[0], aquifer, fields[k], LN_T, limits=_limits(fields))
+            draw_field(row[0], aquifer, fields[k], LN_T, scale=limits(fields))
             title = "simulated head, m"
-            _draw_field(row[1], aquifer, heads[k], title, limits=_limits(heads))
+            draw_field(row[1], aquifer, heads[k], title, scale=limits(heads))
             for ax, (model, error) in zip(row[2:], errors.items(), strict=True):
                 title = f"{model} - simulator, m"
-                _draw_field(ax, aquifer, error[k], title, "RdBu_r", (-bound, bound))
+                draw_field(ax, aquifer, error[k], title, "RdBu_r", (-bound, bound))
         return figure
 
 
@@ -180,7 +180,7 @@ def training_curves(events: Sequence[Mapping[str, Any]]) -> "Figure":  # Any: JS
                 label = f"{size} members" if style == "-" else None
                 ax.plot(share, curve, style, color=colour, label=label)
         ax.set(xlabel="share of training done", ylabel="RMSE of head, m", yscale="log")
-        _plain_ticks(ax.yaxis)
+        plain_ticks(ax.yaxis)
         title = "solid: held out\ndotted: training"
         ax.legend(title=title, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return figure
@@ -205,7 +205,7 @@ def learning_curves(scores: Scores) -> "Figure":
         )
         ax.set_xticks(sizes, [str(size) for size in sizes])
         ax.xaxis.minorticks_off()
-        _plain_ticks(ax.yaxis)
+        plain_ticks(ax.yaxis)
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
         return figure
 
@@ -233,7 +233,7 @@ def answer_costs(costs: Mapping[str, float]) -> "Figure":
         return figure
 
 
-def _plain_ticks(axis: "Axis") -> None:
+def plain_ticks(axis: "Axis") -> None:
     """Ticks of a logarithmic axis at 1, 2, 3 and 5 times powers of ten, in decimals."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
@@ -242,31 +242,32 @@ def _plain_ticks(axis: "Axis") -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _kilometres(aquifer: Aquifer, points: NDArray[np.float64]) -> NDArray[np.float64]:
+def kilometres(aquifer: Aquifer, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Map coordinates [km] of scaled points (n, 2)."""
     return (aquifer.origin_m + aquifer.length_scale_m * points) / 1000
 
 
-def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
+def limits(values: NDArray[np.float64]) -> tuple[float, float]:
     """Without a few cells beside an inflow, which would else take the whole scale."""
     low, high = np.quantile(values, [0.005, 0.995])
     return float(low), float(high)
 
 
-def _draw_field(
+def draw_field(
     ax: "Axes",
     aquifer: Aquifer,
     values: NDArray[np.float64],
     title: str,
     colours: str = "viridis",
-    limits: tuple[float, float] | None = None,
+    scale: tuple[float, float] | None = None,
 ) -> None:
     """One value per cell as coloured quadrilaterals; the scale spans 99 % of them."""
     from matplotlib.collections import PolyCollection
 
-    nodes = _kilometres(aquifer, aquifer.node_coordinates)
+    nodes = kilometres(aquifer, aquifer.node_coordinates)
     cells = PolyCollection(list(nodes[aquifer.cell_nodes]), array=values, cmap=colours)
     cells.set_edgecolor("face")
-    low, high = limits or _limits(values)
+    low, high = scale or limits(values)
     cells.set_clim(low, high)
     ax.add_collection(cells)
     ax.autoscale_view()

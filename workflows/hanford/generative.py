@@ -386,7 +386,8 @@ def evaluate_generator(
         "consistency": consistency_of(model, generated, reference),
         "memorisation_ratio": memorisation_of(site, generated),
     }
-    return Manifest({"generated": artefact(path, folder)}, facts)
+    timings = {k: v for part in inversions for k, v in part.timings.items()}
+    return Manifest({"generated": artefact(path, folder)}, facts, timings)
 
 
 def read_generator(path: Path) -> Pigan:

@@ -16,7 +16,7 @@ from workflows.engine.report import (
     write_report,
     write_summary,
 )
-from workflows.hanford import lead, sections
+from workflows.hanford import generative_sections, lead, sections
 from workflows.hanford.config import HanfordConfig
 from workflows.hanford.fields import AQUIFER
 from workflows.hanford.site_data import describe
@@ -31,6 +31,8 @@ class Results:
     prior: Manifest
     statistics: Manifest
     evaluation: Manifest
+    pigan: Manifest
+    joint_law: Manifest
 
 
 def write_results(folder: Path, config: HanfordConfig, results: Results) -> str:
@@ -54,6 +56,7 @@ def write_results(folder: Path, config: HanfordConfig, results: Results) -> str:
             )
             + lead.describe_answer(results.prior.facts, results.statistics.facts),
             lead.describe_learning(rmse, results.evaluation.timings),
+            generative_sections.describe_joint_law(results.joint_law, config.problem),
         ],
         summary=summary,
         sections=[
@@ -61,6 +64,9 @@ def write_results(folder: Path, config: HanfordConfig, results: Results) -> str:
             sections.describe_uncertainty(folder, aquifer, results.statistics),
             sections.describe_learning(folder, aquifer, results.evaluation),
             sections.describe_cost(results.evaluation),
+            generative_sections.describe_generator(
+                folder, aquifer, config.problem, results.pigan, results.joint_law
+            ),
         ],
         provenance=_provenance(run, aquifer),
     )
@@ -69,6 +75,7 @@ def write_results(folder: Path, config: HanfordConfig, results: Results) -> str:
             describe(aquifer),
             f"head error on test members: mean {rmse['mean'][0]:.3f} m, "
             f"ridge {rmse['ridge'][0]:.3f} m, network {rmse['network'][0]:.3f} m",
+            generative_sections.describe_joint_law(results.joint_law, config.problem),
             f"report: {folder / 'report.html'}",
         ]
     )
@@ -100,6 +107,7 @@ def _summary(run: Mapping[str, Any], aquifer: Aquifer, results: Results) -> Summ
         ),
         "failed_members": Metric(value=float(len(facts["failed"])), unit="1"),
     }
+    metrics |= generative_sections.metrics_of(results.joint_law)
     if not facts["has_own_measurements"]:
         metrics |= _against_reference(aquifer, facts)
     return Summary.model_validate(
@@ -111,7 +119,11 @@ def _summary(run: Mapping[str, Any], aquifer: Aquifer, results: Results) -> Summ
             "seed": run["seed"],
             "prior": {name: results.prior.facts[name] for name in _PRIOR_FACTS},
             "metrics": metrics,
-            "timings": dict(results.evaluation.timings),
+            "timings": {
+                **results.evaluation.timings,
+                **results.pigan.timings,
+                **results.joint_law.timings,
+            },
         }
     )
 

@@ -23,6 +23,13 @@ SMALL = {
     "train.members": "[10,20]",
     "train.steps": 12,
     "train.batch_size": 5,
+    "pigan.snapshots": 20,
+    "pigan.log_transmissivity_sensors": 10,
+    "pigan.head_sensors": 12,
+    "pigan.terms": 100,
+    "pigan.steps": 60,
+    "pigan.generated_members": 100,
+    "pigan.inversions": 10,
 }
 
 
@@ -92,6 +99,10 @@ def test_a_run_leaves_what_the_design_promises(undisturbed):
         "ridge",
         "untrained",
     }
+    assert metrics["pigan_head_spread_error"]["baselines"].keys() == {
+        *("simulation", "gaussian", "interpolation", "inversion")
+    }
+    assert metrics["pigan_consistency"]["value"] < 1e-4  # fields are stored as float32
     low, high = metrics["network_head_rmse"]["interval"]
     assert low < metrics["network_head_rmse"]["value"] < high
     ensemble = open_ensemble(folder / "fields" / "ensemble.zarr")
@@ -103,6 +114,9 @@ def test_a_run_leaves_what_the_design_promises(undisturbed):
         for name in (
             *("site", "fields", "interval", "correlation"),
             *("pairs", "training", "learning", "cost"),
+            *("generator_log_transmissivity", "generator_hydraulic_head"),
+            *("generated_pairs", "generator_correlation", "generator_spread"),
+            "generator_training",
         )
     }
 
@@ -143,12 +157,21 @@ def started(step):
 
 
 def two_epochs(events):
-    return sum(e["event"] == "epoch" for e in events) >= 2
+    return sum("held_out_rmse_m" in e for e in events) >= 2
+
+
+def an_epoch_of_the_generator(events):
+    return any("moment_distance" in e for e in events)
 
 
 def test_a_killed_run_continues_to_the_same_bits(undisturbed, environment, tmp_path):
     folder = tmp_path / "killed"
-    for instant in (started("simulate_block"), two_epochs, started("evaluate")):
+    for instant in (
+        started("simulate_block"),
+        two_epochs,
+        an_epoch_of_the_generator,
+        started("evaluate"),
+    ):
         kill_when(folder, environment, instant)
     finished = Counter(line["key"] for line in read_journal(folder / "journal.jsonl"))
     done = start(folder, environment)
@@ -174,6 +197,15 @@ def test_an_altered_network_is_made_again(undisturbed, environment, tmp_path):
     assert summary_of(folder) == summary_of(undisturbed[0])
 
 
+def test_a_generator_that_diverges_at_once_stops_the_run(environment, tmp_path):
+    settings = {**SMALL, "pigan.learning_rate": 1e30}
+    done = start(tmp_path / "run", environment, settings=settings)
+    assert done.returncode == 1
+    assert "must stay finite; that ended in epoch 1" in done.stderr
+    assert "there is no checkpoint yet" in done.stderr
+    assert len(done.stderr.splitlines()) < 25
+
+
 def test_a_diverging_training_stops_with_what_to_lower(environment, tmp_path):
     settings = {**SMALL, "train.learning_rate": 1e30, "train.members": "[20]"}
     done = start(tmp_path / "run", environment, settings=settings)
@@ -191,6 +223,10 @@ def test_a_diverging_training_stops_with_what_to_lower(environment, tmp_path):
         ("--set=prior.n_observations=20", "10, 50 or 100"),
         ("--set=train.members=[80,40]", "train.members must increase; got [80, 40]"),
         ("--set=train.learning_rate=inf", "train.learning_rate: "),
+        ("--set=problem=sideways", "'forward', 'inverse' or 'mixed'"),
+        ("--set=pigan.snapshots=100", "one for four of the 523 sensors; got 100"),
+        ("--set=pigan.snapshots=3000", "at most the 2000 members"),
+        ("--set=pigan.inversions=3", "must be 0, or 10 to the 1000 snapshots; got 3"),
         ("--set=prior.variance=2.0", "must be given together; got 2.0 and None"),
         (
             "--measurements=nowhere.csv",
