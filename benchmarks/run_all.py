@@ -13,6 +13,7 @@ BENCHMARKS = (
     "flow_solver",
     "surrogate_accuracy",
     "pigan",
+    "pigan_one_dimension",
     "ensemble_statistics",
     "main_job",
 )
