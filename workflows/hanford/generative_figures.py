@@ -46,7 +46,8 @@ def moment_maps(aquifer: Aquifer, arrays: Arrays, name: str) -> "Figure":
             draw_field(row[1], aquifer, generated, what, colours, common)
             difference = generated - simulated
             bound = max(float(np.quantile(np.abs(difference), 0.995)), 1e-6)
-            what = f"{MOMENTS[moment]}: PI-GAN - simulation"
+            unit = ", m" if name == "hydraulic_head" else ""
+            what = f"{MOMENTS[moment]}: PI-GAN - simulation{unit}"
             draw_field(row[2], aquifer, difference, what, "RdBu_r", (-bound, bound))
             row[2].scatter(*sensors.T, s=3, c="black", lw=0, alpha=0.6)
         for ax, source in zip(axes[0], ("simulation", "PI-GAN", ""), strict=True):
@@ -90,7 +91,7 @@ def correlation_slice(aquifer: Aquifer, arrays: Arrays) -> "Figure":
                 ("simulation", "PI-GAN", "PI-GAN - simulation"),
                 strict=True,
             ):
-                title = f"{shown} with head at ×: {source}"
+                title = f"correlation of {shown} with head at ×\n{source}"
                 draw_field(ax, aquifer, values, title, "RdBu_r", (-bound, bound))
                 ax.plot(*well, "kx", ms=9, mew=2)
         return figure

@@ -89,7 +89,9 @@ def describe_generator(
                 "generator_training",
                 figures.gan_curves(events),
                 "Training: averaged weights on held-out snapshots, which decide "
-                "nothing; 250 generated members, so the curves scatter.",
+                "nothing. 250 members are generated, so the curves scatter. While the "
+                "learning rate is high, averages lose correlation and spread; its fall "
+                "over the second half brings both back.",
             ),
         ],
         [_score_table(joint_law)],
