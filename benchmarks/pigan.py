@@ -42,8 +42,11 @@ from surrogates.pigan.build import PiganShape
 from surrogates.pigan.heads import HEAD, LOG_TRANSMISSIVITY
 from surrogates.pigan.train import GanSettings
 from workflows.hanford import generative
+from workflows.hanford import generative_evaluation as evaluation
 from workflows.hanford.fields import flow_problem
-from workflows.hanford.generative import PiganRecord, Site, SiteRecord
+from workflows.hanford.generative import PiganRecord
+from workflows.hanford.sensing import Site, SiteRecord
+from workflows.hanford.sensing import site_of as site_from
 
 TRUTH = Covariance("matern52", variance=2.5, correlation_length=0.04)
 N_TERMS = 1000
@@ -91,9 +94,7 @@ def site_of(seed: int, **changes: object) -> Site:
     training = {name: field[: record.snapshots] for name, field in members.items()}
     held_out = {name: field[N_TRAINING:] for name, field in members.items()}
     mean = float(aquifer.reference_log_transmissivity.mean())
-    return generative.site_of(
-        record, aquifer, TRUTH, mean, measured, (training, held_out)
-    )
+    return site_from(record, aquifer, TRUTH, mean, measured, (training, held_out))
 
 
 @lru_cache
@@ -157,11 +158,11 @@ def trained(
             site, record, Path(folder) / "pigan.pt", "", _unlogged
         )
         seconds = time.perf_counter() - began
-    generated = generative.sample(model, N_GENERATED, seed)
-    scores = generative.score(site, generated, reference())
+    generated = evaluation.sample(model, N_GENERATED, seed)
+    scores = evaluation.score(site, generated, reference())
     more = {
-        "consistency": generative.consistency_of(model, generated, reference()),
-        "memorisation": generative.memorisation_of(site, generated),
+        "consistency": evaluation.consistency_of(model, generated, reference()),
+        "memorisation": evaluation.memorisation_of(site, generated),
         "stopped": float(stopped is not None),
     }
     return Found({**scores, "model": more}, seconds)
@@ -172,9 +173,9 @@ def started(seed: int, changes: Mapping[str, object]) -> Found:
     site, record = site_of(seed, **changes), record_of(seed, PiganShape())
     began = time.perf_counter()
     model = generative.new_model(site, record)
-    generated = generative.sample(model, N_GENERATED, seed)
+    generated = evaluation.sample(model, N_GENERATED, seed)
     seconds = time.perf_counter() - began
-    return Found(generative.score(site, generated, reference()), seconds)
+    return Found(evaluation.score(site, generated, reference()), seconds)
 
 
 def inverted(seed: int, changes: Mapping[str, object]) -> Found:
@@ -183,21 +184,21 @@ def inverted(seed: int, changes: Mapping[str, object]) -> Found:
     began = time.perf_counter()
     fields = generative.inverted_fields(site, N_INVERTED, seed)
     seconds = time.perf_counter() - began
-    return Found(generative.score(site, fields, reference()), seconds)
+    return Found(evaluation.score(site, fields, reference()), seconds)
 
 
 def interpolated(seed: int, changes: Mapping[str, object]) -> Found:
     """Kriged statistics of the readings."""
     site = site_of(seed, **changes)
     began = time.perf_counter()
-    scores = generative.score_interpolation(site, reference())
+    scores = evaluation.score_interpolation(site, reference())
     return Found(scores, time.perf_counter() - began)
 
 
 def simulated(seed: int, n: int) -> Found:
     """So many simulated full fields: the sampling error."""
     fields = {k: v[:n] for k, v in simulate(seed, N_TRAINING + N_HELD_OUT).items()}
-    return Found(generative.score(site_of(seed), fields, reference()), 0.0)
+    return Found(evaluation.score(site_of(seed), fields, reference()), 0.0)
 
 
 MIXED: Mapping[str, object] = {}

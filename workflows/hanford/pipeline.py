@@ -11,20 +11,19 @@
 6. Summary and report are written.
 """
 
+from collections.abc import Sequence
+
 from surrogates.pigan.build import PiganShape
 from surrogates.pigan.train import GanSettings
-from workflows.engine.campaign import Campaign, gather
+from workflows.engine.campaign import Campaign, TaskFuture, gather
 from workflows.hanford import tasks
 from workflows.hanford.config import HanfordConfig
 from workflows.hanford.fields import MEASUREMENTS
-from workflows.hanford.generative import (
-    InversionRecord,
-    PiganEvaluationRecord,
-    PiganRecord,
-    SiteRecord,
-)
+from workflows.hanford.generative import InversionRecord, PiganRecord
+from workflows.hanford.generative_evaluation import PiganEvaluationRecord
 from workflows.hanford.learning import EvaluationRecord, NetworkRecord, RidgeRecord
 from workflows.hanford.report import Results, write_results
+from workflows.hanford.sensing import SiteRecord
 from workflows.hanford.steps import BlockRecord, PriorRecord, StatisticsRecord
 
 
@@ -94,29 +93,35 @@ def run(config: HanfordConfig, campaign: Campaign) -> str:
         networks=networks,
         blocks=blocks,
     )
-    pigan_record = _pigan_record(config, campaign.seed)
-    pigan = campaign.submit(
-        tasks.train_generator, pigan_record, prior=prior, blocks=blocks
-    )
-    inversions = [
-        campaign.submit(
-            tasks.invert,
-            InversionRecord(pigan_record.site, config.pigan.inversions),
-            prior=prior,
-            blocks=blocks,
+    pigan, joint_law = _learn_joint_law(config, campaign, prior, blocks)
+    found = gather([prior, statistics, evaluation, pigan, joint_law])
+    return write_results(campaign.folder, config, Results(*found))
+
+
+def _learn_joint_law(
+    config: HanfordConfig,
+    campaign: Campaign,
+    prior: TaskFuture,
+    blocks: Sequence[TaskFuture],
+) -> tuple[TaskFuture, TaskFuture]:
+    """The generator and its evaluation beside inverted snapshots."""
+    record = _pigan_record(config, campaign.seed)
+    pigan = campaign.submit(tasks.train_generator, record, prior=prior, blocks=blocks)
+    inversions = []
+    if config.has_inversions:
+        to_invert = InversionRecord(record.site, config.pigan.inversions)
+        inversions.append(
+            campaign.submit(tasks.invert, to_invert, prior=prior, blocks=blocks)
         )
-        for _ in range(config.has_inversions)
-    ]
     joint_law = campaign.submit(
         tasks.evaluate_generator,
-        PiganEvaluationRecord(pigan_record, config.pigan.generated_members),
+        PiganEvaluationRecord(record, config.pigan.generated_members),
         prior=prior,
         blocks=blocks,
         pigan=pigan,
         inversions=inversions,
     )
-    found = gather([prior, statistics, evaluation, pigan, joint_law])
-    return write_results(campaign.folder, config, Results(*found))
+    return pigan, joint_law
 
 
 def _pigan_record(config: HanfordConfig, seed: int) -> PiganRecord:

@@ -5,7 +5,7 @@ version is then not reused.
 """
 
 from workflows.engine.tasks import Task
-from workflows.hanford import generative, learning, steps
+from workflows.hanford import generative, generative_evaluation, learning, steps
 
 fit_prior = Task(steps.fit_prior, role="sim", version="1")
 simulate_block = Task(steps.simulate_block, role="sim", version="1")
@@ -15,4 +15,6 @@ train_network = Task(learning.train_network, role="train", version="1")
 evaluate = Task(learning.evaluate, role="sim", version="1")
 train_generator = Task(generative.train_generator, role="train", version="1")
 invert = Task(generative.invert, role="sim", version="1")
-evaluate_generator = Task(generative.evaluate_generator, role="sim", version="1")
+evaluate_generator = Task(
+    generative_evaluation.evaluate_generator, role="sim", version="1"
+)

@@ -12,13 +12,12 @@ from surrogates.pigan.build import PiganShape, readings_of
 from surrogates.pigan.heads import HEAD, LOG_TRANSMISSIVITY
 from surrogates.pigan.train import GanSettings
 from workflows.hanford.fields import flow_problem
-from workflows.hanford.generative import (
-    PiganRecord,
+from workflows.hanford.generative import PiganRecord, train
+from workflows.hanford.sensing import (
     SiteRecord,
     assumed_prior,
     choose_sensors,
     site_of,
-    train,
 )
 
 COVARIANCE = Covariance("matern52", variance=2.5, correlation_length=0.04)
