@@ -33,6 +33,7 @@ from data.sources.hanford import read_hanford
 from simulators.random_fields import (
     Covariance,
     fields_from_coordinates,
+    fit_covariance,
     karhunen_loeve,
     krige,
     sample_members,
@@ -74,7 +75,12 @@ class Case(NamedTuple):
 
 
 def site_of(seed: int, **changes: object) -> Site:
-    """What a generator may know, for the sensors and members of one seed."""
+    """What a generator may know, for the sensors and members of one seed.
+
+    The assumed covariance is the true one times the factors among the changes or, with
+    `is_fitted`, the one that is most likely for the 100 measurements.
+    """
+    is_fitted = changes.pop("is_fitted", False)
     record = SiteRecord(
         problem="mixed",
         snapshots=N_TRAINING,
@@ -93,8 +99,12 @@ def site_of(seed: int, **changes: object) -> Site:
     members = simulate(seed, N_TRAINING + N_HELD_OUT)
     training = {name: field[: record.snapshots] for name, field in members.items()}
     held_out = {name: field[N_TRAINING:] for name, field in members.items()}
-    mean = float(aquifer.reference_log_transmissivity.mean())
-    return site_from(record, aquifer, TRUTH, mean, measured, (training, held_out))
+    model, mean = TRUTH, float(aquifer.reference_log_transmissivity.mean())
+    if is_fitted:
+        points = torch.tensor(aquifer.cell_centroids)
+        fitted = fit_covariance(points[measured[0]], measured[1])
+        model, mean = fitted.covariance, fitted.mean
+    return site_from(record, aquifer, model, mean, measured, (training, held_out))
 
 
 @lru_cache
@@ -204,7 +214,8 @@ def simulated(seed: int, n: int) -> Found:
 MIXED: Mapping[str, object] = {}
 FEW = {"snapshots": 200}
 TOLD = {"knows_measurements": True}
-INVERSE = {"problem": "inverse", **WRONG}
+INVERSE = {"problem": "inverse", "is_fitted": True}
+INVERSE_WRONG = {"problem": "inverse", **WRONG}
 FORWARD = {"problem": "forward"}
 SOLVER, NETWORK = PiganShape(), PiganShape("residual")
 LONG = {"steps": LONG_STEPS}
@@ -249,9 +260,12 @@ CASES = [
     ),
     Case("forward: Gaussian + solver, 1000", rival(started, FORWARD)),
     Case("forward: PI-GAN solver, 1000", generator(FORWARD)),
-    Case("inverse, wrong kernel: prior + solver", rival(started, INVERSE)),
-    Case("inverse, wrong kernel: one by one, 100", rival(inverted, INVERSE)),
-    Case("inverse, wrong kernel: PI-GAN solver, 1000", generator(INVERSE)),
+    Case("inverse, fitted kernel: prior + solver", rival(started, INVERSE)),
+    Case("inverse, fitted kernel: one by one, 100", rival(inverted, INVERSE)),
+    Case("inverse, fitted kernel: PI-GAN solver, 1000", generator(INVERSE)),
+    Case("inverse, wrong kernel: prior + solver", rival(started, INVERSE_WRONG)),
+    Case("inverse, wrong kernel: one by one, 100", rival(inverted, INVERSE_WRONG)),
+    Case("inverse, wrong kernel: PI-GAN solver, 1000", generator(INVERSE_WRONG)),
     Case(
         "network head, linear skip, no penalty, 1000", generator(MIXED, NETWORK, LONG)
     ),
