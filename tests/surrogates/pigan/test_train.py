@@ -204,8 +204,8 @@ def test_lost_rank_stops_training_and_keeps_the_last_good_checkpoint(
         learning_rate=1e-6, averaging=0.0, moment_weight=0.0, adversarial_weight=0.0
     )
     message = (
-        r"must stay above 0\.4 of the snapshots'; got 0\.\d+ in epoch 2\. Raise the "
-        "moment weight or lower the learning rate; the last good checkpoint, after 1 "
+        r"must stay above 0\.4 of the snapshots'; got 0\.\d+ in epoch 2\. Use more "
+        "modes, a larger moment weight or a lower learning rate; the last good "
     )
     with pytest.raises(ModeCollapseError, match=message):
         train(model=model, settings=settings, log=log)
