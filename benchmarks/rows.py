@@ -1,8 +1,6 @@
-"""What every benchmark prints: what, figure, peer, ratio; as a line or a table row."""
+"""What every benchmark prints: four columns, as a line or a row of a table."""
 
 import argparse
-
-HEADER = "| what | figure | peer | ratio |\n|---|---|---|---|"
 
 
 def parser_of(description: str) -> argparse.ArgumentParser:
