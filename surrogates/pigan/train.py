@@ -58,8 +58,8 @@ class GanSettings:
         gradient_penalty: weight of (|∇f| - 1)² of the critics.
         adversarial_weight: of the critics in the generator's loss; 0 trains none.
         moment_weight: of mean and covariance in the generator's loss.
-        residual_weight: of the mean square scaled residual over the variance of head,
-            for heads by a network; grows from zero over the first steps.
+        residual_weight: of the mean square scaled residual [m⁻²], for heads by a
+            network; grows from zero over the first steps.
         averaging: decay of the running average of the generator's weights. Averages
             over many steps of a fast generator would lose spread: its own noise is
             part of what matched the snapshots.

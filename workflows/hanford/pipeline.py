@@ -26,6 +26,9 @@ from workflows.hanford.report import Results, write_results
 from workflows.hanford.sensing import SiteRecord
 from workflows.hanford.steps import BlockRecord, PriorRecord, StatisticsRecord
 
+MAX_SUBDOMAINS = 8
+SENSORS_PER_SUBDOMAIN = 10
+
 
 def run(config: HanfordConfig, campaign: Campaign) -> str:
     """Runs or continues the workflow; returns the closing words for the user."""
@@ -140,11 +143,17 @@ def _pigan_record(config: HanfordConfig, seed: int) -> PiganRecord:
         test_members=ensemble.test_members,
         seed=seed,
     )
+    n_sensors = {
+        "forward": pigan.log_transmissivity_sensors,
+        "inverse": pigan.head_sensors,
+        "mixed": max(pigan.log_transmissivity_sensors, pigan.head_sensors),
+    }[config.problem]
     settings = GanSettings(
         steps=pigan.steps,
         seed=seed,
         batch_size=pigan.batch_size,
         learning_rate=pigan.learning_rate,
+        n_subdomains=max(1, min(MAX_SUBDOMAINS, n_sensors // SENSORS_PER_SUBDOMAIN)),
         residual_weight=pigan.residual_weight if pigan.physics == "residual" else 0.0,
     )
     shape = PiganShape(pigan.physics, pigan.generator, n_terms=pigan.terms)
