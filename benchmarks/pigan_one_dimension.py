@@ -16,7 +16,8 @@ members of "simulation" are as many as the snapshots. 90 % intervals, Student's 
 import math
 import tempfile
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from benchmarks.rows import parser_of, print_row
 from benchmarks.surrogate_accuracy import unlogged, with_interval
-from simulators.random_fields import Covariance, covariance_matrix
+from simulators.random_fields import Covariance, covariance_matrix, karhunen_loeve
 from simulators.random_fields.covariance import cholesky_factor
 from simulators.subsurface import (
     FlowMesh,
@@ -71,15 +72,24 @@ SETTINGS = GanSettings(
 )
 
 
-def strip() -> tuple[FlowMesh, Forcing]:
+def strip(n_cells: int) -> tuple[FlowMesh, Forcing]:
     """Mesh of [-1, 1] with u = 0 at both ends."""
-    faces = outer_faces((1, N_CELLS), ["west", "east"])
-    mesh = structured_mesh((1, N_CELLS), (1.0, DX), head_faces=faces)
+    faces = outer_faces((1, n_cells), ["west", "east"])
+    mesh = structured_mesh((1, n_cells), (1.0, 2 / n_cells), head_faces=faces)
     return mesh, Forcing(head=torch.zeros(len(faces), dtype=torch.float64))
 
 
+def solve(log_k: Tensor, f: Tensor) -> dict[str, Tensor]:
+    """ln T = ln(k/10), source f dx and head u of ln k and f, all (..., cells)."""
+    n_cells = log_k.shape[-1]
+    log_t, source = log_k - math.log(10), f * 2 / n_cells
+    mesh, forcing = strip(n_cells)
+    head = FlowSolver(mesh).solve(log_t, replace(forcing, source=source))
+    return {LOG_TRANSMISSIVITY: log_t, SOURCE: source, HEAD: head}
+
+
 def simulate(n: int, seed: int) -> dict[str, Tensor]:
-    """Members of the true law: ln T = ln(k/10), source f dx and head u, (n, cells)."""
+    """Members of the true law, each field (n, cells)."""
     generator = torch.Generator().manual_seed(seed)
     points = X[:, None]
 
@@ -89,11 +99,7 @@ def simulate(n: int, seed: int) -> dict[str, Tensor]:
         return noise @ root.mT
 
     log_k = 0.2 * torch.sin(1.5 * math.pi * (X + 1)) + draw(CONDUCTIVITY)
-    source = (0.5 + draw(SOURCES)) * DX
-    log_t = log_k - math.log(10)
-    mesh, forcing = strip()
-    head = FlowSolver(mesh).solve(log_t, replace(forcing, source=source))
-    return {LOG_TRANSMISSIVITY: log_t, SOURCE: source, HEAD: head}
+    return solve(log_k, 0.5 + draw(SOURCES))
 
 
 def sensors(**numbers: int) -> SensorGroup:
@@ -106,45 +112,57 @@ def sensors(**numbers: int) -> SensorGroup:
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem:
+    """Groups of sensors, and whether training starts from the Gaussian fit."""
+
+    groups: Sequence[SensorGroup]
+    is_fitted: bool = True
+
+
+FORWARD = [sensors(**{LOG_TRANSMISSIVITY: 13, SOURCE: 21})]
 INPUTS = {LOG_TRANSMISSIVITY: 1, SOURCE: 21}
 PROBLEMS = {
-    "forward": [sensors(**{LOG_TRANSMISSIVITY: 13, SOURCE: 21})],
-    "inverse": [sensors(**INPUTS, **{HEAD: 21})],
-    "inverse, two groups": [sensors(**INPUTS), sensors(**{HEAD: 21})],
+    "forward": Problem(FORWARD),
+    "forward, unfitted": Problem(FORWARD, is_fitted=False),
+    "inverse": Problem([sensors(**INPUTS, **{HEAD: 21})]),
+    "inverse, two groups": Problem([sensors(**INPUTS), sensors(**{HEAD: 21})]),
 }
 
 
-def sensor_data(groups: list[SensorGroup], seed: int) -> SensorData:
+def sensor_data(problem: Problem, seed: int) -> SensorData:
     """Snapshots of each group, of members of its own."""
     parts = []
-    for number, group in enumerate(groups):
+    for number, group in enumerate(problem.groups):
         readings = group.read(simulate(2 * N_SNAPSHOTS, seed + 1000 * number))
         training, held_out = readings[:N_SNAPSHOTS], readings[N_SNAPSHOTS:]
         parts.append((Snapshots(group, training), Snapshots(group, held_out)))
     return SensorData(X[:, None], [a for a, _ in parts], [b for _, b in parts])
 
 
-def start(data: SensorData, seed: int) -> Pigan:
+def start(problem: Problem, data: SensorData, seed: int) -> Pigan:
     """The generator of k and f before training."""
     torch.manual_seed(seed)
     expansions, fitted = {}, {}
     for name, model in ASSUMED.items():
-        cells, readings = readings_of(data, name)
-        mean = torch.full_like(X, ASSUMED_MEAN[name])
         covariance = covariance_matrix(X[:, None], X[:, None], model)
-        expansions[name] = snapshot_expansion(
-            mean, covariance, cells, readings, N_MODES[name]
-        )
-        fitted[name] = cells, readings
+        mean = torch.full_like(X, ASSUMED_MEAN[name])
+        if problem.is_fitted:
+            fitted[name] = readings_of(data, name)
+            expansions[name] = snapshot_expansion(
+                mean, covariance, *fitted[name], N_MODES[name]
+            )
+        else:
+            expansions[name] = karhunen_loeve(mean, covariance, n_terms=N_MODES[name])
     generator = KarhunenLoeveGenerator(expansions, width=64)
     for name, (cells, readings) in fitted.items():
         start_from_readings(generator, name, cells, readings)
-    return Pigan(generator, SolverHead(*strip()))
+    return Pigan(generator, SolverHead(*strip(N_CELLS)))
 
 
-def train(data: SensorData, settings: GanSettings) -> Pigan:
+def train(problem: Problem, data: SensorData, settings: GanSettings) -> Pigan:
     """The trained generator."""
-    model = start(data, settings.seed)
+    model = start(problem, data, settings.seed)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pigan.pt"
         return train_pigan(model, data, settings, path, "", unlogged)
@@ -176,16 +194,16 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     reference = simulate(N_REFERENCE, 10**5)
-    for problem, groups in PROBLEMS.items():
+    for label, problem in PROBLEMS.items():
         answers: dict[str, list[dict[str, float]]] = {}
         for seed in range(options.seeds):
-            data = sensor_data(groups, seed)
+            data = sensor_data(problem, seed)
             began = time.perf_counter()
-            trained = train(data, replace(SETTINGS, seed=seed))
+            trained = train(problem, data, replace(SETTINGS, seed=seed))
             seconds = {"seconds": time.perf_counter() - began}
             for name, fields in (
                 ("simulation", simulate(N_SNAPSHOTS, seed + 10**4)),
-                ("start", sample(start(data, seed), seed)),
+                ("start", sample(start(problem, data, seed), seed)),
                 ("PI-GAN", sample(trained, seed)),
             ):
                 more = seconds if name == "PI-GAN" else {}
@@ -197,11 +215,11 @@ def main() -> None:
                 key: with_interval([row[key] for row in rows]) for key in rows[0]
             }
             u, k = (
-                ", ".join(f"{n} {v}" for n, v in figures.items() if n.startswith(label))
-                for label in "uk"
+                ", ".join(f"{n} {v}" for n, v in figures.items() if n.startswith(field))
+                for field in "uk"
             )
             took = f"{figures['seconds']} s" if "seconds" in figures else "–"
-            print_row((f"{problem}: {name}", u, k, took), markdown=options.markdown)
+            print_row((f"{label}: {name}", u, k, took), markdown=options.markdown)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIELDS = {"log_transmissivity": LN_T, "hydraulic_head": "head, m"}
-MOMENTS = {"mean": "mean", "deviation": "deviation", "spread": "robust spread"}
+MOMENTS = {
+    "mean": "mean",
+    "deviation": "standard deviation",
+    "spread": "robust spread",
+}
 CURVES = {
     "critic_loss": "loss of the critics",
     "moment_distance": "distance of moments",
@@ -100,6 +104,7 @@ def correlation_slice(aquifer: Aquifer, arrays: Arrays) -> "Figure":
 def gan_curves(events: Sequence[Mapping[str, Any]]) -> "Figure":
     """Losses, moments, rank and errors at held-out sensors against the epoch."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     # a training that was killed and continued may have logged an epoch twice
     epochs = {int(e["epoch"]): e for e in events if "moment_distance" in e}
@@ -110,11 +115,16 @@ def gan_curves(events: Sequence[Mapping[str, Any]]) -> "Figure":
             n_rows, 2, figsize=(FIGURE_WIDTH * 0.75, 2.6 * n_rows), squeeze=False
         )
         for ax, key in zip(axes.flat, shown, strict=False):
-            ax.plot(sorted(epochs), [epochs[k][key] for k in sorted(epochs)], lw=1.6)
+            curve = [epochs[k][key] for k in sorted(epochs)]
+            ax.plot(sorted(epochs), curve, ".-", lw=1.6)
             ax.set(title=CURVES[key], xlabel="epoch")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             if key == "rank_share":
                 ax.axhline(1.0, color="#8c8c8c", lw=1, ls=":")
             if key != "critic_loss":
+                # zero belongs to the range, else a flat curve lies on the upper edge
+                ax.update_datalim([(min(epochs, default=0), 0.0)])
+                ax.autoscale_view()
                 ax.set_ylim(bottom=0)
         for ax in axes.flat[len(shown) :]:
             ax.set_visible(False)

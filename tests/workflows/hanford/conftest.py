@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data.sources.aquifer_file import pack_aquifer
@@ -36,3 +37,27 @@ def run_folder(tmp_path_factory, aquifer):
     (folder / "inputs").mkdir()
     (folder / AQUIFER).write_bytes(pack_aquifer(aquifer))
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_site():
+    """The synthetic aquifer, whether or not the published one is here."""
+    return synthetic_aquifer()
+
+
+@pytest.fixture(scope="session")
+def generated_arrays(small_site):
+    """What the evaluation of a generator writes for the report, of random numbers."""
+    generator, n = np.random.default_rng(0), small_site.n_cells
+    names, arrays = ("log_transmissivity", "hydraulic_head"), {}
+    for name in names:
+        for source in ("simulated", "generated"):
+            for moment in ("mean", "deviation", "spread"):
+                arrays[f"{moment}_{name}_{source}"] = generator.random(n)
+            correlation = generator.uniform(-1, 1, n)
+            arrays[f"correlation_{name}_{source}"] = correlation
+        arrays[f"pairs_{name}"] = generator.random((3, n))
+    arrays["sensors_log_transmissivity"] = np.arange(0, n, 20)
+    arrays["sensors_hydraulic_head"] = small_site.well_cells
+    arrays["correlation_cell"] = np.array(small_site.well_cells[0])
+    return arrays

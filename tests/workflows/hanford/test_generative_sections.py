@@ -1,14 +1,15 @@
 """What the report says of the generator follows from its scores."""
 
-import numpy as np
+import matplotlib.pyplot as plt
 import pytest
 
-from simulators.subsurface import synthetic_aquifer
-from workflows.engine.artefacts import Manifest
-from workflows.hanford import generative_figures as figures
+from workflows.engine.artefacts import Manifest, artefact
+from workflows.hanford.fields import write_arrays
 from workflows.hanford.generative_sections import (
+    CALIBRATED,
     COLUMNS,
     RIVALS,
+    describe_generator,
     describe_joint_law,
     metrics_of,
 )
@@ -51,37 +52,48 @@ def test_metrics_stand_beside_the_rivals_that_have_the_score():
     assert "pigan" not in metrics["pigan_head_coverage_90"].baselines
 
 
+def test_a_rival_with_a_better_mean_is_named_too():
+    evaluation = manifest(pigan=0.08)
+    evaluation.facts["scores"]["gaussian"]["hydraulic_head"]["mean_error"] = 0.01
+    words = describe_joint_law(evaluation, "forward")
+    assert "in the mean of head Gaussian fit + kriging + solver did better" in words
+    assert "in the spread" not in words
+    assert "closer than every" not in words
+
+
 @pytest.fixture(scope="module")
-def aquifer():
-    return synthetic_aquifer()
+def section(small_site, generated_arrays, tmp_path_factory):
+    """The section of a run whose training stopped and which inverted no snapshots."""
+    evaluation = manifest(pigan=0.3, interpolation=0.2)
+    del evaluation.facts["scores"]["inversion"]
+    bounds = dict.fromkeys(FULL, (0.01, 0.04))
+    evaluation.facts["calibration"] = {
+        field: bounds for field in ("log_transmissivity", "hydraulic_head")
+    }
+    folder = tmp_path_factory.mktemp("run")
+    path = folder / "fields" / "generated.npz"
+    write_arrays(path, **generated_arrays)
+    evaluation.artefacts["generated"] = artefact(path, folder)
+    pigan = Manifest({}, {"parameters": 9, "stopped": "the loss must stay finite."})
+    yield describe_generator(folder, small_site, "mixed", pigan, evaluation)
+    plt.close("all")
 
 
-def test_curves_are_those_of_the_generator_alone():
-    network = {"epoch": 1, "held_out_rmse_m": 0.3}
-    ours = [
-        {"epoch": k, "critic_loss": 0.1, "moment_distance": 1 / k, "rank_share": 1.0}
-        for k in (1, 2, 2, 3)  # killed and continued after the second
+def test_table_has_every_answer_and_the_calibrated_bounds(section):
+    (table,) = section.tables
+    rows = {row[0]: dict(zip(table.header, row, strict=True)) for row in table.rows}
+    assert list(rows) == [
+        *(label for rival, label in RIVALS.items() if rival != "inversion"),
+        CALIBRATED,
     ]
-    figure = figures.gan_curves([network, *ours])
-    drawn = {ax.get_title(): ax for ax in figure.axes if ax.get_visible()}
-    assert drawn.keys() == {
-        figures.CURVES[key] for key in ("critic_loss", "moment_distance", "rank_share")
-    }
-    (line,) = drawn[figures.CURVES["moment_distance"]].lines
-    np.testing.assert_allclose(line.get_ydata(), [1, 1 / 2, 1 / 3])
+    assert rows[RIVALS["interpolation"]]["rank ratio"] == "–"
+    assert rows[RIVALS["interpolation"]]["spread"] == "0.200"
+    assert rows[CALIBRATED]["spread"] == "0.040"
+    assert rows[CALIBRATED]["rank ratio"] == "0.01 to 0.04"
 
 
-def test_difference_maps_are_symmetric_about_zero(aquifer):
-    generator = np.random.default_rng(0)
-    arrays = {
-        f"{moment}_hydraulic_head_{source}": generator.random(aquifer.n_cells)
-        for moment in ("mean", "spread")
-        for source in ("simulated", "generated")
-    }
-    arrays["sensors_hydraulic_head"] = aquifer.well_cells
-    figure = figures.moment_maps(aquifer, arrays, "hydraulic_head")
-    maps = {ax.get_title(): ax.collections[0] for ax in figure.axes if ax.collections}
-    low, high = maps["mean: PI-GAN - simulation, m"].get_clim()
-    assert low == -high
-    shared = {c.get_clim() for title, c in maps.items() if "spread of head" in title}
-    assert len(shared) == 1
+def test_section_says_why_training_ended_and_who_did_better(section):
+    words = " ".join(section.text)
+    assert "Training ended early" in words
+    assert "the loss must stay finite." in words
+    assert f"in the spread of head {RIVALS['gaussian']}" in words
