@@ -80,7 +80,7 @@ def strip(n_cells: int) -> tuple[FlowMesh, Forcing]:
 
 
 def solve(log_k: Tensor, f: Tensor) -> dict[str, Tensor]:
-    """ln T = ln(k/10), source f dx and head u of ln k and f, all (..., cells)."""
+    """Fields ln T = ln(k/10), f dx and u of ln k and f, each (..., cells)."""
     n_cells = log_k.shape[-1]
     log_t, source = log_k - math.log(10), f * 2 / n_cells
     mesh, forcing = strip(n_cells)

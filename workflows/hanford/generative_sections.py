@@ -151,8 +151,8 @@ def _compare_rivals(scores: Scores) -> str:
             words.append(f"in the {what} of head {' and '.join(better)} did better")
     if not words:
         return (
-            "The generator is closer than every classical rival that was tried, in mean "
-            "and spread of head."
+            "The generator is closer than every classical rival that was tried, in "
+            "mean and spread of head."
         )
     return f"But {', '.join(words)}."
 

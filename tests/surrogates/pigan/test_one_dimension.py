@@ -49,9 +49,10 @@ def reference():
 
 def test_sensors_of_u_tell_the_law_of_k(reference):
     """A quarter of the benchmark's steps; there the errors fall to 0.02 and 0.05."""
-    data = sensor_data(PROBLEMS["inverse"], 0)
-    before = errors(sample(start(data, 0), 0), reference)
-    trained = train(data, replace(SETTINGS, steps=300, batch_size=64))
+    problem = PROBLEMS["inverse"]
+    data = sensor_data(problem, 0)
+    before = errors(sample(start(problem, data, 0), 0), reference)
+    trained = train(problem, data, replace(SETTINGS, steps=300, batch_size=64))
     after = errors(sample(trained, 0), reference)
     assert after["u mean"] < 0.3 * before["u mean"]
     assert after["k mean"] < 0.6 * before["k mean"]
@@ -64,9 +65,8 @@ def test_statistics_of_u_and_k_are_those_of_monte_carlo(reference, problem):
 
     The sampling error of as many full fields is 0.02 in deviations of u, 0.03 of k.
     """
-    found = errors(
-        sample(train(sensor_data(PROBLEMS[problem], 0), SETTINGS), 0), reference
-    )
+    data = sensor_data(PROBLEMS[problem], 0)
+    found = errors(sample(train(PROBLEMS[problem], data, SETTINGS), 0), reference)
     assert found["u mean"] < 0.04
     assert found["u std"] < 0.15
     assert found["k mean"] < 0.1

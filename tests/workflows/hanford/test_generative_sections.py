@@ -67,9 +67,8 @@ def section(small_site, generated_arrays, tmp_path_factory):
     evaluation = manifest(pigan=0.3, interpolation=0.2)
     del evaluation.facts["scores"]["inversion"]
     bounds = dict.fromkeys(FULL, (0.01, 0.04))
-    evaluation.facts["calibration"] = {
-        field: bounds for field in ("log_transmissivity", "hydraulic_head")
-    }
+    fields = ("log_transmissivity", "hydraulic_head")
+    evaluation.facts["calibration"] = dict.fromkeys(fields, bounds)
     folder = tmp_path_factory.mktemp("run")
     path = folder / "fields" / "generated.npz"
     write_arrays(path, **generated_arrays)
