@@ -63,12 +63,7 @@ ASSUMED = {
 ASSUMED_MEAN = {LOG_TRANSMISSIVITY: math.log(0.1), SOURCE: 0.5 * DX}
 N_MODES = {LOG_TRANSMISSIVITY: 12, SOURCE: 30}  # hold 99.9 % of the assumed variance
 SETTINGS = GanSettings(
-    steps=1200,
-    seed=0,
-    n_subdomains=1,
-    learning_rate=1e-3,
-    batch_size=128,
-    epoch_steps=100,
+    steps=2400, seed=0, n_subdomains=1, batch_size=128, epoch_steps=100
 )
 
 

@@ -13,6 +13,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from data.staging import Tier
+
 ROLES = ("sim", "train", "io")
 
 _PACKAGES = Path(__file__).parents[2]
@@ -30,6 +32,7 @@ class Site:
         gpus_per_node: accelerators that tasks may use.
         roles: executor label of each role `sim`, `train`, `io`.
         rank_launch_prefix: words before the command of a training rank, as `srun`.
+        tiers: storage from the fastest to the last, which outlives the run.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Site:
     gpus_per_node: int
     roles: Mapping[str, str]
     rank_launch_prefix: tuple[str, ...] = ()
+    tiers: tuple[Tier, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,7 +259,7 @@ def disk_bytes(config: HanfordConfig) -> int:
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {
         "ensemble": {"members": 120, "test_members": 40, "block": 60},
-        "train": {"members": (40, 80), "steps": 40},
+        "train": {"members": (40, 80), "steps": 25},
         "pigan": {
             "snapshots": 80,
             "log_transmissivity_sensors": 40,
