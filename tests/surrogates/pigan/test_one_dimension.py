@@ -59,15 +59,19 @@ def test_sensors_of_u_tell_the_law_of_k(reference):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("problem", ["inverse", "inverse, two groups"])
+@pytest.mark.parametrize(
+    "problem", ["forward, unfitted", "inverse", "inverse, two groups"]
+)
 def test_statistics_of_u_and_k_are_those_of_monte_carlo(reference, problem):
-    """Bounds are twice the errors over seeds 0 to 2 of the benchmark.
+    """Bounds are twice the means over seeds 0 to 2 of the benchmark, or less.
 
-    The sampling error of as many full fields is 0.02 in deviations of u, 0.03 of k.
+    Before training the four errors are 0.20, 0.13, 0.18 and 0.17 in the inverse
+    problem, 0.10, 0.19, 0.16 and 0.38 in the forward one. As many simulated fields
+    err by 0.013, 0.036, 0.011 and 0.033.
     """
     data = sensor_data(PROBLEMS[problem], 0)
     found = errors(sample(train(PROBLEMS[problem], data, SETTINGS), 0), reference)
-    assert found["u mean"] < 0.04
-    assert found["u std"] < 0.15
-    assert found["k mean"] < 0.1
-    assert found["k std"] < 0.25
+    assert found["u mean"] < 0.03
+    assert found["u std"] < 0.06
+    assert found["k mean"] < 0.06
+    assert found["k std"] < 0.15
