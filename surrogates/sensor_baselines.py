@@ -31,8 +31,8 @@ def interpolate_statistics(
 ) -> FieldStatistics:
     """Statistics of readings, kriged to all cells.
 
-    Each is kriged with the covariance that is most likely for it; deviation and spread
-    as logarithms, so that they stay positive.
+    Each is kriged with the covariance that is most likely for it. Kriged deviations and
+    spreads below zero are set to zero.
 
     Args:
         points: coordinates (n, d).
@@ -48,8 +48,8 @@ def interpolate_statistics(
 
     return FieldStatistics(
         mean=everywhere(x.mean(0)),
-        deviation=everywhere(x.std(0).log()).exp(),
-        spread=everywhere(robust_spread(x).log()).exp(),
+        deviation=everywhere(x.std(0)).clamp(min=0),
+        spread=everywhere(robust_spread(x)).clamp(min=0),
     )
 
 

@@ -61,7 +61,8 @@ class Adversary(nn.Module):
         self.register_buffer("spread", real.std(0), persistent=False)
         self.rank = effective_rank(real)
         y = (real - self.centre) / self.spread
-        self.register_buffer("covariance", y.mT @ y / len(y), persistent=False)
+        # unbiased: members of the snapshots' law, seen from their mean, have more
+        self.register_buffer("covariance", torch.cov(y.mT), persistent=False)
         self.register_buffer("pool", torch.zeros(POOL_BATCHES * batch_size, n))
         self.register_buffer("running_mean", torch.zeros(n))
         self.register_buffer("running_covariance", torch.zeros(n, n))

@@ -29,7 +29,7 @@ from surrogates.pigan.start import snapshot_expansion, start_from_readings
 
 MIN_HEAD_SENSORS = 4  # for the fit of their covariance
 Physics = Literal["solver", "residual", "none"]
-Generator = Literal["modes", "mesh"]
+GeneratorKind = Literal["modes", "mesh"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class PiganShape:
     """
 
     physics: Physics = "solver"
-    generator: Generator = "modes"
+    generator: GeneratorKind = "modes"
     n_terms: int = 400
     n_head_modes: int = 200
     width: int = 256

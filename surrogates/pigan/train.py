@@ -105,10 +105,15 @@ def train_pigan(
         The generator with averaged weights.
 
     Raises:
-        ValueError: a checkpoint of other snapshots or settings.
+        ValueError: an odd batch size; a checkpoint of other snapshots or settings.
         DivergenceError: loss or fields became non-finite; the checkpoint stays.
         ModeCollapseError: the generated readings lost their rank; the checkpoint stays.
     """
+    if settings.batch_size % 2:
+        raise ValueError(
+            "batch_size must be even, for pairs of latent variables of opposite sign; "
+            f"got {settings.batch_size}."
+        )
     training = _Training(model, data, settings)
     identity = {"data_digest": data_digest, "settings": asdict(settings)}
     generator = torch.Generator().manual_seed(settings.seed)
@@ -230,7 +235,8 @@ class _Training:
             raise DivergenceError(f"{cause} {error}") from error
         shares, facts = [], dict[str, float]()
         for adversary, part in zip(self.adversaries, held_out, strict=True):
-            squash, generated = part.scale.squash, part.group.read(fields)
+            # by the snapshots' scale: what is held out decides nothing
+            squash, generated = adversary.scale.squash, part.group.read(fields)
             if not torch.isfinite(generated).all():
                 raise DivergenceError(_divergence("generated readings", epoch))
             # both without bias, whatever their number of members
@@ -283,12 +289,12 @@ class _Training:
         """One generator step; its losses."""
         settings = self.settings
         fields = self._generate(step // settings.epoch_steps, generator)
-        adversarial, moments = torch.zeros(()), torch.zeros(())
+        loss, moments = torch.zeros(()), torch.zeros(())
         all_readings = [adversary.read(fields) for adversary in self.adversaries]
         for adversary, readings in zip(self.adversaries, all_readings, strict=True):
-            adversarial = adversarial + adversary.judge(readings)
+            if settings.adversarial_weight:
+                loss = loss + settings.adversarial_weight * adversary.judge(readings)
             moments = moments + adversary.moment_loss(readings)
-        loss = settings.adversarial_weight * adversarial
         loss = loss + settings.moment_weight * moments
         if settings.residual_weight:
             weight = settings.residual_weight * min(

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workflows.engine.command_line import Inputs, Options, Workflow, command_line
-from workflows.hanford.config import SIZES, HanfordConfig, describe_plan, disk_bytes
+from workflows.hanford.config import (
+    SIZES,
+    HanfordConfig,
+    describe_plan,
+    disk_bytes,
+    require_fit,
+)
 
 if TYPE_CHECKING:
     from workflows.engine.campaign import Campaign
@@ -34,6 +40,7 @@ def _read_inputs(config: HanfordConfig, options: Options) -> Inputs:
     )
     typer.echo(describe(aquifer))
     inputs = {"aquifer.npz": pack_aquifer(aquifer)}
+    n_measured: int = config.prior.n_observations
     if options["measurements"]:
         if not options["measurements"].is_file():
             raise FileNotFoundError(
@@ -41,8 +48,9 @@ def _read_inputs(config: HanfordConfig, options: Options) -> Inputs:
                 f"{options['measurements']}."
             )
         text = options["measurements"].read_text()
-        parse_measurements(text, aquifer.n_cells)
+        n_measured = len(parse_measurements(text, aquifer.n_cells).cells)
         inputs["measurements.csv"] = text.encode()
+    require_fit(config, aquifer.n_cells, n_measured)
     return inputs
 
 

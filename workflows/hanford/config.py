@@ -5,7 +5,11 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from surrogates.pigan.limits import snapshots_needed
+from surrogates.pigan.limits import (
+    MIN_SNAPSHOTS,
+    require_free_cells,
+    snapshots_needed,
+)
 
 
 class _Section(BaseModel):
@@ -182,7 +186,8 @@ class HanfordConfig(_Section):
                 f"pigan.snapshots must be at most the {available} members that are "
                 f"not held out; got {pigan.snapshots}"
             )
-        if pigan.inversions not in {0, *range(MIN_INVERSIONS, pigan.snapshots + 1)}:
+        allowed = range(MIN_INVERSIONS, pigan.snapshots + 1)
+        if self.has_inversions and pigan.inversions not in allowed:
             raise ValueError(
                 f"pigan.inversions must be 0, or {MIN_INVERSIONS} to the "
                 f"{pigan.snapshots} snapshots; got {pigan.inversions}"
@@ -193,9 +198,9 @@ class HanfordConfig(_Section):
         needed = snapshots_needed(n_sensors)
         if fewest < needed:
             raise ValueError(
-                f"pigan.snapshots and ensemble.test_members must be {needed} or more, "
-                f"one for four of the {n_sensors} sensors; got {pigan.snapshots} and "
-                f"{ensemble.test_members}"
+                f"pigan.snapshots and ensemble.test_members must be {needed} or more: "
+                f"{MIN_SNAPSHOTS} at least, and one for four of the {n_sensors} "
+                f"sensors; got {pigan.snapshots} and {ensemble.test_members}"
             )
         return self
 
@@ -220,6 +225,27 @@ class HanfordConfig(_Section):
                 f"that are not held out; got {wrong}"
             )
         return self
+
+
+def require_fit(config: HanfordConfig, n_cells: int, n_measured: int) -> None:
+    """Refuses what the mesh has no room for.
+
+    Args:
+        config: the settings.
+        n_cells: of the mesh.
+        n_measured: cells with a measurement.
+
+    Raises:
+        ValueError: too many modes or sensors.
+    """
+    if config.pigan.terms > n_cells:
+        raise ValueError(
+            f"pigan.terms must be at most the {n_cells} cells of the mesh; got "
+            f"{config.pigan.terms}."
+        )
+    if config.problem != "inverse":
+        n_sensors = config.pigan.log_transmissivity_sensors
+        require_free_cells(n_cells - n_measured, n_sensors)
 
 
 def describe_plan(config: HanfordConfig) -> str:

@@ -1,7 +1,7 @@
 """The step that scores the generator and its rivals on the test members."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from surrogates.generative_metrics import (
     score_fields,
     score_statistics,
 )
-from surrogates.pigan.build import readings_of
+from surrogates.pigan.build import PiganShape, readings_of
 from surrogates.pigan.heads import HEAD
 from surrogates.pigan.model import Pigan, pigan_from_state
 from surrogates.pigan.sensors import Fields
@@ -66,24 +66,39 @@ def evaluate_generator(
     generated = sample(model, n, seed)
     rivals = {
         "pigan": generated,
-        "gaussian": sample(new_model(site, record.pigan), n, seed),
+        "gaussian": sample(gaussian_fit(site, record.pigan), n, seed),
         "simulation": training,
     }
     for manifest in inversions:
         arrays = read_arrays(folder / manifest.artefacts["inversions"].path)
-        rivals["inversion"] = {v: torch.tensor(a) for v, a in arrays.items()}
+        inverted = {v: torch.tensor(a) for v, a in arrays.items()}
+        n_inverted = len(inverted[HEAD])
+        # so few members have a sampling error of their own: equals beside them
+        rivals["inversion"] = inverted
+        rivals["few_generated"] = {v: x[:n_inverted] for v, x in generated.items()}
+        rivals["few_simulated"] = {v: x[:n_inverted] for v, x in training.items()}
     scores = {name: score(site, fields, reference) for name, fields in rivals.items()}
     scores["interpolation"] = score_interpolation(site, reference)
     path = folder / "fields" / "generated.npz"
     write_arrays(path, **_report_arrays(site, generated, reference))
     facts = {
         "scores": scores,
+        "members": {name: len(fields[HEAD]) for name, fields in rivals.items()},
         "calibration": _calibration(site, folder, record, reference),
         "consistency": consistency_of(model, generated, reference),
         "memorisation_ratio": memorisation_of(site, generated),
     }
     timings = {k: v for part in inversions for k, v in part.timings.items()}
     return Manifest({"generated": artefact(path, folder)}, facts, timings)
+
+
+def gaussian_fit(site: Site, record: PiganRecord) -> Pigan:
+    """The fit to the readings of ln T, kriging and the solver, untrained.
+
+    Of the inverse problem, which reads no ln T, it is the assumed prior.
+    """
+    shape = PiganShape(n_terms=record.shape.n_terms)
+    return new_model(site, replace(record, shape=shape))
 
 
 def read_generator(path: Path) -> Pigan:
@@ -136,18 +151,19 @@ def memorisation_of(site: Site, generated: Fields) -> float:
 
 def _calibration(
     site: Site, folder: Path, record: PiganEvaluationRecord, reference: Fields
-) -> dict[str, dict[str, tuple[float, float]]]:
-    """Scores that simulated ensembles reach against the reference."""
+) -> dict[str, object]:
+    """Scores that simulated ensembles of some members reach against the reference."""
     told = record.pigan.site
     spare = fields_of(folder, range(told.ensemble_members - told.test_members))
     n = min(N_CALIBRATED, len(spare[HEAD]) // 2)
     generator = torch.Generator().manual_seed(told.seed)
-    return {
+    bounds = {
         name: calibrate(
             spare[name], reference[name], site.unseen(name), n, N_REPEATS, generator
         )
         for name in VARIABLES
     }
+    return {"members": n, **bounds}
 
 
 def _report_arrays(

@@ -102,7 +102,7 @@ def correlation_slice(aquifer: Aquifer, arrays: Arrays) -> "Figure":
 
 
 def gan_curves(events: Sequence[Mapping[str, Any]]) -> "Figure":
-    """Losses, moments, rank and errors at held-out sensors against the epoch."""
+    """Losses, moments, rank and errors on held-out snapshots against the epoch."""
     import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator
 

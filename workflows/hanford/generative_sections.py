@@ -1,6 +1,5 @@
 """What the report says of the generator: words, metrics, the table, the pictures."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,22 +9,18 @@ from workflows.engine.artefacts import Manifest
 from workflows.engine.events import read_events
 from workflows.engine.report import Grid, Illustration, Metric, Section, number
 from workflows.hanford import generative_figures as figures
+from workflows.hanford.config import HanfordConfig
 from workflows.hanford.fields import read_arrays
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 
-RIVALS = {
-    "simulation": "simulated members, as many as snapshots",
-    "pigan": "PI-GAN",
-    "gaussian": "Gaussian fit + kriging + solver",
-    "interpolation": "interpolated statistics of the sensors",
-    "inversion": "snapshots inverted one by one",
-}
-CALIBRATED = "simulated ensembles: 95 % are below"
+PIGAN = "PI-GAN"
+INVERSION = "snapshots inverted one by one"
+INTERPOLATION = "interpolated statistics of the sensors"
 TOLD = {
-    "forward": "ln T at the sensors",
-    "inverse": "head at the wells, and the measurements of ln T",
-    "mixed": "ln T at the sensors and head at the wells",
+    "forward": ["ln T at the sensors"],
+    "inverse": ["head at the wells", "the measurements of ln T"],
+    "mixed": ["ln T at the sensors", "head at the wells"],
 }
 COLUMNS = (
     ("log_transmissivity", "mean_error", "ln T: mean, σ"),
@@ -52,7 +47,11 @@ METRICS = {
 
 
 def describe_generator(
-    folder: Path, aquifer: Aquifer, problem: str, pigan: Manifest, joint_law: Manifest
+    folder: Path,
+    aquifer: Aquifer,
+    config: HanfordConfig,
+    pigan: Manifest,
+    joint_law: Manifest,
 ) -> Section:
     """The joint law of both fields, as learned from sensors alone."""
     arrays = read_arrays(folder / joint_law.artefacts["generated"].path)
@@ -69,8 +68,8 @@ def describe_generator(
     return Section(
         "The joint law of transmissivity and head, from sensors alone",
         [
-            _what_it_knows(problem, pigan, joint_law),
-            _compare_rivals(_scores(joint_law)),
+            _what_it_knows(config, pigan, joint_law),
+            _compare_rivals(_scores(joint_law), config),
             _what_scores_mean(),
         ],
         [
@@ -94,26 +93,27 @@ def describe_generator(
             Illustration(
                 "generator_training",
                 figures.gan_curves(events),
-                "Training: averaged weights on held-out snapshots, which decide "
-                "nothing. 250 members are generated, so the curves scatter. While the "
-                "learning rate is high, averages lose correlation and spread; its fall "
-                "over the second half brings both back.",
+                "Training. Losses and moment distance are the generator's against the "
+                "training snapshots; rank is that of the averaged weights over the "
+                "training snapshots'; errors of spread are those of the averaged "
+                "weights on held-out snapshots, which decide nothing. 250 members "
+                "are generated, so the curves scatter.",
             ),
         ],
-        [_score_table(joint_law)],
+        [_score_table(joint_law, config)],
     )
 
 
-def describe_joint_law(joint_law: Manifest, problem: str) -> str:
+def describe_joint_law(joint_law: Manifest, config: HanfordConfig) -> str:
     """The result in two sentences for the head of the report."""
     scores = _scores(joint_law)
     found = scores["pigan"]["hydraulic_head"]
     words = (
-        f"From {TOLD[problem]} alone, a physics-informed GAN finds the mean head to "
+        f"From {_told(config)} alone, a physics-informed GAN finds the mean head to "
         f"{found['mean_error']:.2f} standard deviations and the spread of head to "
         f"{found['spread_error']:.0%}"
     )
-    return f"{words}. {_compare_rivals(scores)}"
+    return f"{words}. {_compare_rivals(scores, config)}"
 
 
 def metrics_of(joint_law: Manifest) -> dict[str, Metric]:
@@ -142,38 +142,78 @@ def _scores(joint_law: Manifest) -> Scores:
     return scores  # type: ignore[no-any-return]  # JSON
 
 
-def _compare_rivals(scores: Scores) -> str:
+def _told(config: HanfordConfig) -> str:
+    """What the generator was told, in words."""
+    told = list(TOLD[config.problem])
+    if config.pigan.knows_measurements and config.problem != "inverse":
+        told.append("the measurements of ln T")
+    return f"{', '.join(told[:-1])} and {told[-1]}" if len(told) > 1 else told[0]
+
+
+def _labels(config: HanfordConfig) -> dict[str, str]:
+    """Rows of the table, in their order."""
+    is_fit = config.problem != "inverse"
+    return {
+        "simulation": "simulated members, as many as snapshots",
+        "pigan": PIGAN,
+        "gaussian": "Gaussian fit + kriging + solver" if is_fit else "prior + solver",
+        "interpolation": INTERPOLATION,
+        "few_simulated": "simulated members, as many as inverted",
+        "few_generated": f"{PIGAN}, as many as inverted",
+        "inversion": INVERSION,
+    }
+
+
+def _compare_rivals(scores: Scores, config: HanfordConfig) -> str:
     """Whether a classical answer comes closer to the head, in spread and in mean."""
     words = []
     for key, what in (("spread_error", "spread"), ("mean_error", "mean")):
-        better = _better_rivals(scores, key)
+        better = _better_rivals(scores, key, _labels(config))
         if better:
             words.append(f"in the {what} of head {' and '.join(better)} did better")
     if not words:
         return (
-            "The generator is closer than every classical rival that was tried, in "
-            "mean and spread of head."
+            "The generator's errors in mean and spread of head are smaller than those "
+            "of every classical rival that was tried."
         )
     return f"But {', '.join(words)}."
 
 
-def _better_rivals(scores: Scores, key: str) -> list[str]:
-    """Classical answers with a smaller error of the head."""
-    ours = scores["pigan"]["hydraulic_head"][key]
+def _better_rivals(scores: Scores, key: str, labels: Mapping[str, str]) -> list[str]:
+    """Classical answers with a smaller error of the head, of as many members."""
+    equals = {
+        "gaussian": "pigan",
+        "interpolation": "pigan",
+        "inversion": "few_generated",
+    }
     return [
-        RIVALS[rival]
-        for rival, by_field in scores.items()
-        if rival not in {"pigan", "simulation"}
-        and by_field.get("hydraulic_head", {}).get(key, math.inf) < ours
+        labels[rival]
+        for rival, ours in equals.items()
+        if key in scores.get(rival, {}).get("hydraulic_head", {})
+        and scores[rival]["hydraulic_head"][key] < scores[ours]["hydraulic_head"][key]
     ]
 
 
-def _what_it_knows(problem: str, pigan: Manifest, joint_law: Manifest) -> str:
+def _what_it_assumes(config: HanfordConfig) -> str:
+    """The covariance that the generator starts from."""
+    pigan = config.pigan
+    if pigan.generator == "mesh":
+        return "It assumes no covariance."
+    factors = (pigan.variance_factor, pigan.length_factor)
+    if factors == (1.0, 1.0):
+        return "Its kernel is that of the prior."
+    return (
+        f"Its kernel is that of the prior with {factors[0]:g} times the variance and "
+        f"{factors[1]:g} times the correlation length."
+    )
+
+
+def _what_it_knows(config: HanfordConfig, pigan: Manifest, joint_law: Manifest) -> str:
     consistency: Any = joint_law.facts["consistency"]
     memorisation: Any = joint_law.facts["memorisation_ratio"]
     words = (
-        f"The generator has seen training members at sensors only: {TOLD[problem]}. "
-        "Its kernel is that of the prior. Generated heads miss the flow equations of "
+        f"The generator was told {_told(config)} of training members. "
+        f"{_what_it_assumes(config)} Generated heads miss the flow equations of "
         f"their own transmissivity by {consistency:.2g} of the spread; generated "
         f"readings are {memorisation:.2f} times as far from the nearest snapshot as "
         "held-out ones (1: nothing is repeated)."
@@ -191,12 +231,14 @@ def _what_scores_mean() -> str:
         "W₁ is the one-point Wasserstein distance over the robust spread. Coverage is "
         "that of the 5 to 95 % interval in cells without sensor or measurement. The "
         "first row is the sampling error of simulated full fields, which no generator "
-        "saw; below the last row lie 95 % of simulated ensembles, and within its "
+        "saw. Inverted snapshots are few, so their errors are mostly those of so few "
+        "members: they compare with the two rows above them. Below the last row lie "
+        "95 % of simulated ensembles of the size that it names, and within its "
         "intervals of rank ratio and coverage 90 %."
     )
 
 
-def _score_table(joint_law: Manifest) -> Grid:
+def _score_table(joint_law: Manifest, config: HanfordConfig) -> Grid:
     scores = _scores(joint_law)
     calibration: Any = joint_law.facts["calibration"]
 
@@ -204,14 +246,16 @@ def _score_table(joint_law: Manifest) -> Grid:
         cells = [values.get(field, {}).get(key) for field, key, _ in COLUMNS]
         return [label, *("–" if v is None else f"{v:.3f}" for v in cells)]
 
-    rows = [row(RIVALS[r], scores[r]) for r in RIVALS if r in scores]
+    labels = _labels(config)
+    rows = [row(labels[r], scores[r]) for r in labels if r in scores]
     bounds = [
         "{} to {}".format(*map(number, calibration[field][key]))
         if key in {"coverage_90", "rank_ratio"}
         else f"{calibration[field][key][1]:.3f}"
         for field, key, _ in COLUMNS
     ]
-    rows.append([CALIBRATED, *bounds])
+    n = calibration["members"]
+    rows.append([f"{n} simulated members: 95 % of ensembles are below", *bounds])
     return Grid(
         ["", *(label for _, _, label in COLUMNS)],
         rows,

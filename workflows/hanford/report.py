@@ -56,7 +56,7 @@ def write_results(folder: Path, config: HanfordConfig, results: Results) -> str:
             )
             + lead.describe_answer(results.prior.facts, results.statistics.facts),
             lead.describe_learning(rmse, results.evaluation.timings),
-            generative_sections.describe_joint_law(results.joint_law, config.problem),
+            generative_sections.describe_joint_law(results.joint_law, config),
         ],
         summary=summary,
         sections=[
@@ -65,7 +65,7 @@ def write_results(folder: Path, config: HanfordConfig, results: Results) -> str:
             sections.describe_learning(folder, aquifer, results.evaluation),
             sections.describe_cost(results.evaluation),
             generative_sections.describe_generator(
-                folder, aquifer, config.problem, results.pigan, results.joint_law
+                folder, aquifer, config, results.pigan, results.joint_law
             ),
         ],
         provenance=_provenance(run, aquifer),
@@ -75,7 +75,7 @@ def write_results(folder: Path, config: HanfordConfig, results: Results) -> str:
             describe(aquifer),
             f"head error on test members: mean {rmse['mean'][0]:.3f} m, "
             f"ridge {rmse['ridge'][0]:.3f} m, network {rmse['network'][0]:.3f} m",
-            generative_sections.describe_joint_law(results.joint_law, config.problem),
+            generative_sections.describe_joint_law(results.joint_law, config),
             f"report: {folder / 'report.html'}",
         ]
     )

@@ -24,6 +24,7 @@ from simulators.random_fields import (
 )
 from surrogates.pigan.build import readings_of
 from surrogates.pigan.heads import HEAD, LOG_TRANSMISSIVITY
+from surrogates.pigan.limits import require_free_cells
 from surrogates.pigan.sensors import Fields, SensorData, SensorGroup, Snapshots
 from workflows.engine.artefacts import Manifest
 from workflows.hanford.fields import AQUIFER, STORE, read_arrays, read_fields
@@ -90,6 +91,7 @@ def choose_sensors(
         generator = torch.Generator().manual_seed(record.seed)
         order = torch.randperm(aquifer.n_cells, generator=generator)
         free = order[~torch.isin(order, measured)]
+        require_free_cells(len(free), record.log_transmissivity_sensors)
         chosen = free[: record.log_transmissivity_sensors]
         cells[LOG_TRANSMISSIVITY] = chosen.sort().values
     if record.problem != "forward":

@@ -48,7 +48,7 @@ def reference():
 
 
 def test_sensors_of_u_tell_the_law_of_k(reference):
-    """A quarter of the benchmark's steps; there the errors fall to 0.02 and 0.05."""
+    """An eighth of the benchmark's steps; there the errors fall to 0.012 and 0.028."""
     problem = PROBLEMS["inverse"]
     data = sensor_data(problem, 0)
     before = errors(sample(start(problem, data, 0), 0), reference)
@@ -60,18 +60,22 @@ def test_sensors_of_u_tell_the_law_of_k(reference):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "problem", ["forward, unfitted", "inverse", "inverse, two groups"]
+    ("problem", "bounds"),
+    [
+        ("forward, unfitted", (0.03, 0.05, 0.035, 0.08)),
+        ("inverse", (0.03, 0.06, 0.06, 0.15)),
+        ("inverse, two groups", (0.03, 0.06, 0.1, 0.25)),
+    ],
 )
-def test_statistics_of_u_and_k_are_those_of_monte_carlo(reference, problem):
-    """Bounds are twice the means over seeds 0 to 2 of the benchmark, or less.
+def test_statistics_of_u_and_k_are_those_of_monte_carlo(reference, problem, bounds):
+    """Bounds of u mean, u std, k mean and k std.
 
-    Before training the four errors are 0.20, 0.13, 0.18 and 0.17 in the inverse
-    problem, 0.10, 0.19, 0.16 and 0.38 in the forward one. As many simulated fields
-    err by 0.013, 0.036, 0.011 and 0.033.
+    About twice the means over seeds 0 to 2 of the benchmark. As many simulated fields
+    err by 0.013, 0.036, 0.011 and 0.033. Before training the errors are 0.10, 0.19,
+    0.16 and 0.38 in the forward problem, 0.20, 0.13, 0.18 and 0.17 in the inverse one:
+    of the spread of k, two groups that are read at different times tell little.
     """
     data = sensor_data(PROBLEMS[problem], 0)
     found = errors(sample(train(PROBLEMS[problem], data, SETTINGS), 0), reference)
-    assert found["u mean"] < 0.03
-    assert found["u std"] < 0.06
-    assert found["k mean"] < 0.06
-    assert found["k std"] < 0.15
+    for name, bound in zip(("u mean", "u std", "k mean", "k std"), bounds, strict=True):
+        assert found[name] < bound

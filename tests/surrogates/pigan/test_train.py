@@ -174,6 +174,7 @@ def test_held_out_snapshots_decide_nothing(train, data_of, group):
     again, other = train("b.pt", data=data)
     key = f"{HEAD}_spread_error"
     assert records[-1][key] != other[-1][key]
+    assert records[-1]["rank_share"] == other[-1]["rank_share"]
     assert_same_bits(usual, again)
 
 

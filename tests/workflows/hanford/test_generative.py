@@ -13,6 +13,7 @@ from surrogates.pigan.heads import HEAD, LOG_TRANSMISSIVITY
 from surrogates.pigan.train import GanSettings
 from workflows.hanford.fields import flow_problem
 from workflows.hanford.generative import PiganRecord, train
+from workflows.hanford.generative_evaluation import gaussian_fit, sample
 from workflows.hanford.sensing import (
     SiteRecord,
     assumed_prior,
@@ -84,10 +85,33 @@ def test_sensors_of_each_problem(aquifer, measured):
 
 
 def test_no_sensor_of_transmissivity_is_in_a_measured_cell(aquifer, measured):
-    many = replace(RECORD, log_transmissivity_sensors=aquifer.n_cells)
+    most = (aquifer.n_cells - len(measured[0])) * 9 // 10
+    many = replace(RECORD, log_transmissivity_sensors=most)
     cells = choose_sensors(aquifer, measured[0], many).cells[LOG_TRANSMISSIVITY]
     assert not torch.isin(measured[0], cells).any()
-    assert len(cells) == aquifer.n_cells - len(measured[0])
+    assert len(cells) == most
+
+
+def test_sensors_leave_cells_to_be_found(aquifer, measured):
+    many = replace(RECORD, log_transmissivity_sensors=aquifer.n_cells)
+    with pytest.raises(ValueError, match=f"at most .*; got {aquifer.n_cells}"):
+        choose_sensors(aquifer, measured[0], many)
+
+
+@pytest.mark.parametrize(
+    ("physics", "generator"),
+    [("none", "modes"), ("residual", "modes"), ("solver", "mesh")],
+)
+def test_the_gaussian_rival_is_the_same_beside_every_generator(
+    site, physics, generator
+):
+    shape = replace(SHAPE, physics=physics, generator=generator)
+    found, usual = (
+        gaussian_fit(site(), PiganRecord(RECORD, kind, SETTINGS, threads=1))
+        for kind in (shape, SHAPE)
+    )
+    ours, theirs = (sample(model, 5, seed=0) for model in (found, usual))
+    torch.testing.assert_close(ours[HEAD], theirs[HEAD], rtol=0, atol=0)
 
 
 def test_only_a_generator_that_is_told_knows_the_measurements(site, measured):

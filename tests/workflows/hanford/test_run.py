@@ -225,6 +225,8 @@ def test_a_diverging_training_stops_with_what_to_lower(environment, tmp_path):
         ("--set=train.learning_rate=inf", "train.learning_rate: "),
         ("--set=problem=sideways", "'forward', 'inverse' or 'mixed'"),
         ("--set=pigan.snapshots=100", "one for four of the 523 sensors; got 100"),
+        ("--set=pigan.log_transmissivity_sensors=1400", "must have at most 1"),
+        ("--set=pigan.terms=5000", "pigan.terms must be at most the 1"),
         ("--set=pigan.snapshots=3000", "at most the 2000 members"),
         ("--set=pigan.inversions=3", "must be 0, or 10 to the 1000 snapshots; got 3"),
         ("--set=prior.variance=2.0", "must be given together; got 2.0 and None"),
