@@ -5,8 +5,10 @@ from simulators.external.program import (
     ExternalProgramError,
     ExternalSimulator,
     MemberOutcomes,
+    end_of_log,
     run_member,
     run_members,
+    start_supervised,
 )
 
 __all__ = [
@@ -14,6 +16,8 @@ __all__ = [
     "ExternalProgramError",
     "ExternalSimulator",
     "MemberOutcomes",
+    "end_of_log",
     "run_member",
     "run_members",
+    "start_supervised",
 ]

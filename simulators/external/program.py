@@ -178,13 +178,7 @@ def _fill_in(
 
 def _run(words: list[str], folder: Path, time_limit_s: float, where: str) -> None:
     """Run a program to its end, in its folder and in a process group of its own."""
-    supervisor = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(_SUPERVISOR), str(folder / LOG), *words],
-        cwd=folder,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
+    supervisor = start_supervised(words, folder, folder / LOG)
     with supervisor:  # closes its input and waits: then nothing of the group is left
         says: Any = supervisor.stdout  # a pipe; it ends when the supervisor does
         if not wait([says], time_limit_s):
@@ -203,6 +197,34 @@ def _run(words: list[str], folder: Path, time_limit_s: float, where: str) -> Non
         raise _failure(f"{where} must end with exit code 0", name, folder, words)
 
 
+def start_supervised(
+    words: Sequence[str],
+    folder: Path,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a program that cannot outlive this process, nor can what it starts.
+
+    Args:
+        words: the program, as an absolute path or on PATH, and its arguments.
+        folder: where it runs.
+        log: gets what it prints.
+        environment: variables; those of this process if left out.
+
+    Returns:
+        Its supervisor. Close its `stdin` to kill the program's whole process group, and
+        wait for it. When the program has ended, its return code is on `stdout`.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", str(_SUPERVISOR), str(log.absolute()), *words],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
 def _failure(
     rule: str, found: object, folder: Path, words: list[str] | None = None
 ) -> ExternalProgramError:
@@ -214,20 +236,21 @@ def _failure(
         again = f" See it again: cd {shlex.quote(str(folder))} && {shlex.join(words)}"
     return ExternalProgramError(
         f"{rule}; got {found}. Its files are kept in {folder}.{again}"
-        f"{_end_of_log(folder / LOG)}"
+        f"\n{end_of_log(folder / LOG)}"
     )
 
 
-def _end_of_log(path: Path) -> str:
+def end_of_log(path: Path) -> str:
+    """The last lines of a log, indented under a heading; says if there are none."""
     if not path.exists():
-        return ""
+        return f"There is no {path.name}: it did not run."
     with path.open("rb") as stream:
         stream.seek(max(0, path.stat().st_size - _TAIL_BYTES))
         text = stream.read().decode(errors="replace")
     lines = text.rstrip().splitlines()[-_TAIL_LINES:]
     if not lines:
-        return f"\nIt printed nothing ({LOG} is empty)."
-    return "\n".join([f"\nThe end of {LOG}:", *(f"    {line}" for line in lines)])
+        return f"It printed nothing ({path.name} is empty)."
+    return "\n".join([f"The end of {path.name}:", *(f"    {line}" for line in lines)])
 
 
 def _checked(output: Mapping[str, Any]) -> Output:
