@@ -1,9 +1,10 @@
 """dask.distributed for reductions over ensembles, inside the allocation of a cluster.
 
 While the context is open, dask computes on worker processes. They and their scheduler
-end with it, and with this process if that is killed. They talk over TLS with a key that
-is made for them alone, as whoever may talk to a dask process may run code there, and
-listen on the loopback address unless an interface is named. Needs the extra `cluster`.
+end with it, and with this process if that is killed; workers on other nodes then end
+when they miss the scheduler. They talk over TLS with a key that is made for them alone,
+as whoever may talk to a dask process may run code there, and listen on the loopback
+address unless an interface is named. Needs the extra `cluster`.
 """
 
 import os
@@ -42,7 +43,7 @@ def reduction_workers(
     interface: str | None = None,
     patience_s: float = 120.0,
 ) -> Iterator[None]:
-    """Start a scheduler and workers; dask uses them in this thread until the end.
+    """Start a scheduler and workers; dask in this process uses them until the end.
 
     Args:
         folder: for logs, the connection's key and spilled data; seen by all nodes. It
@@ -53,7 +54,7 @@ def reduction_workers(
             all, such as `srun -n 64` (`Site.rank_launch_prefix`); without it they are
             started here.
         interface: network between the nodes, such as ib0.
-        patience_s: for all workers to report.
+        patience_s: for all workers to report, and for those that miss their scheduler.
 
     Raises:
         ValueError: if there is no worker.
@@ -64,21 +65,22 @@ def reduction_workers(
     """
     if n_workers < 1:
         raise ValueError(f"n_workers must be at least 1; got {n_workers}.")
-    folder = folder.absolute()
+    credentials, folder = _new_credentials(), folder.absolute()
     folder.mkdir(parents=True, mode=0o700)
+    key = folder / _KEY
     try:
         with ExitStack() as stack:
-            key = _write_key(folder)
+            key.touch(mode=0o600)
+            key.write_text(credentials)
             place = ["--interface", interface] if interface else ["--host", _LOOPBACK]
             place += ["--protocol", "tls", "--tls-ca-file", str(key)]
             place += ["--tls-cert", str(key), "--tls-key", str(key)]
             cluster = _Cluster(folder, place, stack)
             client = cluster.start(n_workers, launch_prefix, patience_s)
             stack.callback(_shut_down, client)
-            with client.as_current():
-                yield
+            yield
     finally:
-        (folder / _KEY).unlink(missing_ok=True)
+        key.unlink(missing_ok=True)
     shutil.rmtree(folder)
 
 
@@ -114,9 +116,7 @@ class _Cluster:
             tls_client_cert=key,
             tls_client_key=key,
         )
-        client = Client(
-            scheduler_file=str(self._file), security=security, set_as_default=False
-        )
+        client = Client(scheduler_file=str(self._file), security=security)
         self._stack.callback(client.close)
 
         def are_all_there() -> bool:
@@ -146,9 +146,9 @@ class _Cluster:
             ended = [n for n, p in self._processes.items() if p.poll() is not None]
             if ended or time.monotonic() > deadline:
                 name = ended[0] if ended else list(self._processes)[-1]
-                why = f"{name} has ended" if ended else "too few in time"
+                found = f"the end of {name}" if ended else "no report in time"
                 raise RuntimeError(
-                    f"dask must start {wanted}; got none or {why}. See the logs in "
+                    f"dask must start {wanted}; got {found}. See the logs in "
                     f"{self._folder}.\n{end_of_log(self._folder / f'{name}.log')}"
                 )
             time.sleep(_POLL_S)
@@ -160,12 +160,9 @@ def _shut_down(client: "Client") -> None:
         client.shutdown()
 
 
-def _write_key(folder: Path) -> Path:
-    """A new certificate and its key in one file that only this user can read."""
+def _new_credentials() -> str:
+    """A new certificate that signs itself, and its key, in PEM."""
     from distributed.security import Security
 
     made = Security.temporary()
-    path = folder / _KEY
-    path.touch(mode=0o600)
-    path.write_text(f"{made.tls_client_key}\n{made.tls_client_cert}\n")
-    return path
+    return f"{made.tls_client_key}\n{made.tls_client_cert}\n"

@@ -52,7 +52,7 @@ def heads(tmp_path_factory):
             failed={m: "lost" for m in (17, 149) if m in members},
             provenance={},
         )
-    return open_ensemble(path)["hydraulic_head"].chunk({"member": 8})
+    return open_ensemble(path)["hydraulic_head"].chunk({"member": 40})
 
 
 def statistics(heads):
@@ -132,6 +132,7 @@ def test_workers_of_a_launch_prefix_give_the_bits_of_threads(heads, tmp_path):
         assert (folder / "worker-0.log").read_text().count("Registered to") == 2
     assert not folder.exists()
     assert all_end(processes)
+    np.testing.assert_array_equal(ensemble_mean(heads), expected["mean"])  # here again
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
 
@@ -169,7 +170,7 @@ def test_workers_that_do_not_start_are_told_with_their_log(tmp_path):
     broken = ("sh", "-c", "echo no such partition >&2; exit 1", "sh")
     with (
         pytest.raises(
-            RuntimeError, match=r"worker-0 has ended.*\n.*\n    no such part"
+            RuntimeError, match=r"the end of worker-0.*\n.*\n    no such part"
         ),
         reduction_workers(tmp_path / "dask", 2, launch_prefix=broken),
     ):
@@ -179,6 +180,15 @@ def test_workers_that_do_not_start_are_told_with_their_log(tmp_path):
         "worker-0.log",
     ]
     assert not (tmp_path / "dask" / "key.pem").exists()
+    assert processes_of(tmp_path / "dask") == []
+
+
+def test_workers_that_do_not_report_in_time_are_told(tmp_path):
+    with (
+        pytest.raises(RuntimeError, match="a scheduler; got no report in time"),
+        reduction_workers(tmp_path / "dask", 1, patience_s=0.0),
+    ):
+        pass
     assert processes_of(tmp_path / "dask") == []
 
 
