@@ -1,4 +1,4 @@
-"""Cost of steady flow solves, beside SciPy's direct solver alone.
+"""Cost of steady and transient flow solves, beside SciPy's direct solver alone.
 
     python -m benchmarks.flow_solver [--markdown]
 
@@ -11,7 +11,7 @@ files, else a structured mesh of similar size.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,9 +27,12 @@ from simulators.subsurface import (
     FlowMesh,
     FlowSolver,
     Forcing,
+    StressPeriod,
     outer_faces,
     residual,
+    solve_transient,
     structured_mesh,
+    well_source,
 )
 from workflows.hanford.fields import flow_problem
 
@@ -59,6 +62,49 @@ def main() -> None:
     ):
         for row in time_case(case, n_members, max(3, arguments.repeats // share)):
             print_row(row, markdown=arguments.markdown)
+    print_row(
+        time_transient_member(arguments.repeats // 5), markdown=arguments.markdown
+    )
+
+
+def time_transient_member(repeats: int) -> tuple[str, str, str, str]:
+    """Row of one member of 256 x 256 cells: two wells pump, then rest, 50 steps.
+
+    The peer factorises its matrix once as well and solves for the same 50 steps.
+    """
+    case, n_steps, dt = square_case(256), 50, 40.0
+    solver, n = FlowSolver(case.mesh), case.mesh.n_cells
+    generator = torch.Generator().manual_seed(0)
+    log_t = torch.randn(n, generator=generator, dtype=torch.float64)
+    storage, initial = log_t.new_full((n,), 0.1), log_t.new_zeros(n)
+    rates = torch.tensor([-2.0, -1.0], dtype=torch.float64)
+    source = well_source(case.mesh, [n // 3, n // 2 + 40], rates)
+    pumping = Forcing(head=case.forcing.head, source=source)
+    periods = [
+        StressPeriod(forcing, dt, n_steps // 2) for forcing in (pumping, case.forcing)
+    ]
+    matrix, load = linear_system(case, log_t)
+    loads = [load + source.numpy(), load]
+
+    def ours() -> Tensor:
+        return solve_transient(solver, log_t, storage, initial, periods)
+
+    def peer() -> np.ndarray:
+        rate = (storage / dt).numpy()
+        factors = scipy.sparse.linalg.splu((matrix + scipy.sparse.diags(rate)).tocsc())
+        head = initial.numpy()
+        for step in range(n_steps):
+            head = factors.solve(loads[2 * step // n_steps] + rate * head)
+        return head
+
+    error = np.abs(ours()[-1].numpy() - peer()).max()
+    own, other = alternate([ours, peer], max(2, repeats))
+    return (
+        f"{case.name}: transient member, {n_steps} backward Euler steps, two wells",
+        f"{1e3 * own:.0f} ms (heads within {error:.0e} m)",
+        f"scipy splu and {n_steps} solves: {1e3 * other:.0f} ms",
+        f"{other / own:.1f}",
+    )
 
 
 def time_case(
@@ -107,7 +153,7 @@ def time_case(
     ]
 
 
-def alternate(tasks: list[Callable[[], None]], repeats: int) -> list[float]:
+def alternate(tasks: Sequence[Callable[[], object]], repeats: int) -> list[float]:
     """Least seconds of each task; one round runs every task once."""
     seconds = np.empty((repeats, len(tasks)))
     for task in tasks:

@@ -1,4 +1,4 @@
-"""Groundwater flow: steady, confined, finite volumes with two-point flux."""
+"""Groundwater flow: confined, steady or transient, two-point-flux finite volumes."""
 
 from simulators.subsurface.flow import (
     BoundaryFlows,
@@ -19,6 +19,11 @@ from simulators.subsurface.mesh import (
 )
 from simulators.subsurface.solver import FlowSolveError, FlowSolver
 from simulators.subsurface.synthetic_site import synthetic_aquifer
+from simulators.subsurface.transient import (
+    StressPeriod,
+    solve_transient,
+    well_source,
+)
 
 __all__ = [
     "HEAD_ERROR_M",
@@ -29,14 +34,17 @@ __all__ = [
     "FlowSolver",
     "Forcing",
     "Inversion",
+    "StressPeriod",
     "boundary_flows",
     "energy",
     "invert_heads",
     "number_cells",
     "outer_faces",
     "residual",
+    "solve_transient",
     "structured_mesh",
     "synthetic_aquifer",
     "transmissibility",
     "unstructured_mesh",
+    "well_source",
 ]

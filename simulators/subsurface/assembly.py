@@ -1,8 +1,8 @@
 """From log-transmissivities to sparse matrices, for a block of members at once.
 
-The matrix of the steady flow problem has one pattern for all members. Values are
-computed with members in the last dimension, where a gather copies whole rows and
-constant sparse maps do all sums.
+The matrix of a flow problem has one pattern for all members, and storage adds to its
+diagonal alone. Values are computed with members in the last dimension, where a gather
+copies whole rows and constant sparse maps do all sums.
 """
 
 from typing import NamedTuple
@@ -55,19 +55,33 @@ class FlowAssembly:
         self._build_matrix_maps(mesh.cell_a.numpy(), mesh.cell_b.numpy())
         self._build_load_maps(mesh)
 
-    def assemble(self, log_transmissivity: torch.Tensor, given: ForcingValues) -> Block:
-        """The systems of members (members, n_cells), checked before."""
+    def assemble(
+        self,
+        log_transmissivity: torch.Tensor,
+        given: ForcingValues,
+        storage_rate: Floats | None = None,
+    ) -> Block:
+        """The systems of members (members, n_cells), checked before.
+
+        Args:
+            log_transmissivity: ln T, (members, n_cells).
+            given: the forcing, (members, values) each.
+            storage_rate: added to the diagonal, (n_cells, members) [m2/d].
+        """
         _, resistance = self.conductances.resistances(log_transmissivity)
-        t, data, pivots = self._matrix_values(resistance)
+        t, data, pivots = self._matrix_values(resistance, storage_rate)
+        load, links = self.drive(t[self._link_row], given)
+        return Block(members_first(data).numpy(), load, pivots, links)
+
+    def drive(self, conductance: Floats, given: ForcingValues) -> tuple[Floats, Links]:
+        """Load and links of a forcing, for conductances to given heads."""
         head, inflow, fixed_head, source = (x.numpy().T for x in given)
-        conductance = t[self._link_row]
         given_head = np.concatenate([head, fixed_head[self._link_fixed]])
         entering = np.concatenate([conductance * given_head, inflow])
         load = self._entry_map @ entering
         load += source
         load[self._fixed] = fixed_head
-        links = Links(conductance, given_head, self._link_cell)
-        return Block(members_first(data).numpy(), load, pivots, links)
+        return load, Links(conductance, given_head, self._link_cell)
 
     def sample_matrix(self) -> csc_matrix:
         """Upper triangle of a uniform aquifer, in the order of the unknowns."""
@@ -82,14 +96,21 @@ class FlowAssembly:
         size = max(1, _BLOCK_VALUES // max(1, self.conductances.n_conn))
         return [slice(i, min(i + size, n_members)) for i in range(0, n_members, size)]
 
-    def _matrix_values(self, resistance: Floats) -> tuple[Floats, Floats, Pivots]:
+    def _matrix_values(
+        self, resistance: Floats, storage_rate: Floats | None = None
+    ) -> tuple[Floats, Floats, Pivots]:
         """Conductances, upper triangle and pivots; members in the last dimension."""
         n_t, n_members = resistance.shape
         parts = np.empty((self._matrix_map.shape[1], n_members))
         t = np.reciprocal(resistance, out=parts[:n_t])
         diagonal = self._pivot_map @ t
+        if storage_rate is not None:
+            diagonal += storage_rate[self.condensation.eliminated]
         pivots = self.condensation.eliminate(t, diagonal, losses=parts[n_t:])
-        return t, self._matrix_map @ parts, pivots
+        data = self._matrix_map @ parts
+        if storage_rate is not None:
+            data[self._diagonal_rows] += storage_rate[self.condensation.kept]
+        return t, data, pivots
 
     def _build_matrix_maps(self, a: Indices, b: Indices) -> None:
         """Maps from conductances to the values of the upper triangle and pivots."""
@@ -108,6 +129,7 @@ class FlowAssembly:
         pattern = np.unique(np.concatenate(every))  # column by column
         self._indices = (pattern % n).astype(np.int32)
         self._indptr = np.searchsorted(pattern, np.arange(n + 1) * n).astype(np.int32)
+        self._diagonal_rows = np.searchsorted(pattern, np.arange(n) * (n + 1))
 
         entries = (keys, loss_keys, diagonal_keys)
         losses = n_t + np.arange(len(plan.pair_count))

@@ -37,6 +37,14 @@ class FactorPool:
         factors = [self._borrow() for _ in data]
         return self._renew_and_solve(factors, data, rhs), KeptFactors(factors, self)
 
+    def factorise(self, data: Floats) -> "KeptFactors":
+        """One factor per member, for matrices with values (members, nnz)."""
+        matrix, factors = self._matrix.copy(), [self._borrow() for _ in data]
+        for values, factor in zip(data, factors, strict=True):
+            matrix.data = values
+            factor.update(matrix, upper=True)
+        return KeptFactors(factors, self)
+
     def give_back(self, factors: list[qdldl.Solver]) -> None:
         """Take factors that their borrower no longer needs."""
         self._idle.extend(factors)

@@ -6,6 +6,8 @@ enters is the residual. Float64: transmissivities span five decades and more, an
 single precision loses the millimetres of head that carry the flow.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -73,6 +75,15 @@ def forcing_values(mesh: FlowMesh, forcing: Forcing) -> ForcingValues:
         check_values(f"forcing.{name}", given, length)
         completed.append(given)
     return ForcingValues(*completed)
+
+
+def flatten_members(values: Sequence[Tensor]) -> tuple[tuple[int, ...], list[Tensor]]:
+    """The common batch shape, and the values on the CPU as (members, values)."""
+    batch = np.broadcast_shapes(*(x.shape[:-1] for x in values))
+    n_members = math.prod(batch)
+    return batch, [
+        x.cpu().expand(*batch, -1).reshape(n_members, x.shape[-1]) for x in values
+    ]
 
 
 def check_values(name: str, values: Tensor, length: int) -> None:

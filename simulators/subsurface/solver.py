@@ -6,7 +6,6 @@ input p of the residual r(h, p) (`flow.residual`; the products in `conductances`
 Works in float64 on the CPU; inputs from other devices are moved, heads moved back.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from simulators.subsurface.flow import (
     Forcing,
     ForcingValues,
     check_values,
+    flatten_members,
     forcing_values,
 )
 from simulators.subsurface.mesh import FlowMesh
@@ -29,7 +29,7 @@ from simulators.subsurface.mesh import FlowMesh
 # above this size of ln T, products of transmissivities overflow or vanish
 _LARGEST_LOG = 230.0
 # share of the gross boundary flow by which a member's water balance may stay open
-_BALANCE_TOLERANCE = 1e-7
+BALANCE_TOLERANCE = 1e-7
 # the factors of a batch are kept for the adjoint up to this size, else computed again
 _KEPT_BYTES = 2**29
 
@@ -47,12 +47,17 @@ class FlowSolver:
 
     Threads may share a solver: factors belong to one call at a time. It pickles as
     its mesh and is analysed anew in each process.
+
+    Attributes:
+        mesh: on the CPU.
+        assembly: the matrices of the mesh, for steady and transient flow.
+        factors: of their pattern.
     """
 
     def __init__(self, mesh: FlowMesh) -> None:
         self.mesh = mesh.to("cpu")
-        self._assembly = FlowAssembly(self.mesh)
-        self._pool = FactorPool(self._assembly.sample_matrix())
+        self.assembly = FlowAssembly(self.mesh)
+        self.factors = FactorPool(self.assembly.sample_matrix())
 
     def __reduce__(self) -> tuple[type["FlowSolver"], tuple[FlowMesh]]:
         return FlowSolver, (self.mesh,)
@@ -111,17 +116,17 @@ class FlowSolver:
     ) -> tuple[Tensor, list["_Kept"]]:
         """Heads of (members, ...) inputs, and their factors block by block if kept."""
         log_t = inputs[0]
-        _check_log_transmissivity(log_t)
+        check_log_transmissivity(log_t)
         heads, all_kept, failed = torch.empty_like(log_t), [], []
-        condensation = self._assembly.condensation
-        for rows in self._assembly.blocks(len(log_t)):
+        condensation = self.assembly.condensation
+        for rows in self.assembly.blocks(len(log_t)):
             block = self._assemble(inputs, rows)
             rhs = condensation.reduce(block.load, block.pivots)
             if keep:
-                x, factors = self._pool.solve_and_keep(block.data, rhs)
+                x, factors = self.factors.solve_and_keep(block.data, rhs)
                 all_kept.append(_Kept(block.pivots, factors))
             else:
-                x = self._pool.solve(block.data, rhs)
+                x = self.factors.solve(block.data, rhs)
             h = condensation.recover(x, block.load, block.pivots)
             load = block.load.sum(axis=0) - block.load[condensation.fixed].sum(axis=0)
             failed += (rows.start + _find_open_balances(h, load, block.links)).tolist()
@@ -129,7 +134,7 @@ class FlowSolver:
         if failed:
             raise FlowSolveError(
                 "the water balance of a solution must close to "
-                f"{_BALANCE_TOLERANCE:g} of its gross boundary flow; it is open in "
+                f"{BALANCE_TOLERANCE:g} of its gross boundary flow; it is open in "
                 f"members {failed[:10]} ({len(failed)} of {len(log_t)}). Leave them "
                 "out, or narrow the range of ln T or of the forcing.",
                 tuple(failed),
@@ -140,16 +145,16 @@ class FlowSolver:
         self, inputs: list[Tensor], kept: list["_Kept"], loads: Tensor
     ) -> Tensor:
         """Adjoint lambda of A lambda = loads, zero in fixed cells, (members, cells)."""
-        condensation, adjoints = self._assembly.condensation, []
+        condensation, adjoints = self.assembly.condensation, []
         free = loads.index_fill(-1, self.mesh.fixed_cell, 0.0)
-        for i, rows in enumerate(self._assembly.blocks(len(loads))):
+        for i, rows in enumerate(self.assembly.blocks(len(loads))):
             load = free[rows].numpy().T.copy()
             if kept:
                 pivots, factors = kept[i]
                 x = factors.solve(condensation.reduce(load, pivots))
             else:
                 data, _, pivots, _ = self._assemble(inputs, rows)
-                x = self._pool.solve(data, condensation.reduce(load, pivots))
+                x = self.factors.solve(data, condensation.reduce(load, pivots))
             adjoints.append(condensation.recover(x, load, pivots).T)
         return torch.from_numpy(np.concatenate(adjoints))
 
@@ -158,10 +163,10 @@ class FlowSolver:
     ) -> InputGradients:
         """-lambda' dr/dp for ln T and each input p of the forcing, block by block."""
         pulled = [
-            self._assembly.conductances.pull_back(
+            self.assembly.conductances.pull_back(
                 [x[rows] for x in inputs], head[rows], adjoint[rows]
             )
-            for rows in self._assembly.blocks(len(head))
+            for rows in self.assembly.blocks(len(head))
         ]
         return InputGradients(
             *(torch.cat(parts) for parts in zip(*pulled, strict=True))
@@ -169,30 +174,27 @@ class FlowSolver:
 
     def keeps_factors(self, n_members: int) -> bool:
         """Whether the factors of so many members fit in memory until the adjoint."""
-        return n_members * self._pool.bytes_per_factor <= _KEPT_BYTES
+        return n_members * self.factors.bytes_per_factor <= _KEPT_BYTES
 
     def _flatten(
         self, log_transmissivity: Tensor, forcing: Forcing
     ) -> tuple[tuple[int, ...], list[Tensor]]:
         """Batch shape, and all inputs on the CPU as (members, values)."""
         check_values("log_transmissivity", log_transmissivity, self.mesh.n_cells)
-        inputs = [log_transmissivity, *forcing_values(self.mesh, forcing)]
-        batch = np.broadcast_shapes(*(x.shape[:-1] for x in inputs))
-        n_members = math.prod(batch)
-        return batch, [
-            x.cpu().expand(*batch, -1).reshape(n_members, x.shape[-1]) for x in inputs
-        ]
+        return flatten_members(
+            [log_transmissivity, *forcing_values(self.mesh, forcing)]
+        )
 
     def _solve_loads(self, kept: "_Kept", loads: Tensor) -> Tensor:
         """Adjoints (k, n_cells) of one member for many loads."""
         load = loads.index_fill(-1, self.mesh.fixed_cell, 0.0).numpy().T.copy()
-        condensation = self._assembly.condensation
+        condensation = self.assembly.condensation
         x = kept.factors.solve_many(condensation.reduce(load, kept.pivots))
         return torch.from_numpy(condensation.recover(x, load, kept.pivots).T)
 
     def _assemble(self, inputs: list[Tensor], rows: slice) -> Block:
         log_t, *given = (x[rows] for x in inputs)
-        return self._assembly.assemble(log_t, ForcingValues(*given))
+        return self.assembly.assemble(log_t, ForcingValues(*given))
 
 
 class _Kept(NamedTuple):
@@ -224,7 +226,7 @@ class _SteadySolve(torch.autograd.Function):
         return None, *gradients
 
 
-def _check_log_transmissivity(log_t: Tensor) -> None:
+def check_log_transmissivity(log_t: Tensor) -> None:
     """Refuse values whose transmissivity overflows, vanishes or is not a number."""
     lowest, highest = torch.aminmax(log_t)  # nan if there is one
     if bool((lowest >= -_LARGEST_LOG) & (highest <= _LARGEST_LOG)):
@@ -255,5 +257,5 @@ def _find_open_balances(head: Floats, load: Floats, links: Links) -> Indices:
     at_links = head[links.cell]  # (links, members)
     net = (links.conductance * at_links).sum(axis=0) - load
     gross = links.conductance * (np.abs(at_links) + np.abs(links.given_head))
-    is_closed = np.abs(net) <= _BALANCE_TOLERANCE * gross.sum(axis=0)
+    is_closed = np.abs(net) <= BALANCE_TOLERANCE * gross.sum(axis=0)
     return np.flatnonzero(~(is_closed & np.isfinite(head.sum(axis=0))))
