@@ -1,6 +1,7 @@
 """A running workflow: tasks go in, manifests come out, in the order of their inputs."""
 
 import concurrent.futures
+import json
 import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,14 @@ from workflows.engine.parsl_setup import (
 from workflows.engine.progress import Ending, Progress
 from workflows.engine.run_folder import retract_results
 from workflows.engine.site import Site, SiteFile
-from workflows.engine.tasks import Call, Task, name_of, record_to_json, run_step
+from workflows.engine.tasks import (
+    Call,
+    Task,
+    name_of,
+    outcome_of,
+    record_to_json,
+    run_step,
+)
 
 
 class TaskFuture(Future[Manifest]):
@@ -109,7 +117,7 @@ class Campaign:
             self._is_untouched = False
         self._open.add(future)
         future.add_done_callback(self._open.discard)
-        running = self._apps[task.role](call, inputs)
+        running = self._apps[task.role](call.to_json(), inputs)
         running.add_done_callback(
             partial(self._after_parsl, future, stage, call, inputs)
         )
@@ -139,7 +147,7 @@ class Campaign:
     ) -> None:
         error = running.exception()
         if error is None:
-            manifest = running.result().manifest
+            manifest = outcome_of(json.loads(running.result())).manifest
             ending: Ending = "reused" if running.task_record["from_memo"] else "done"
             self._journal.after_commit(
                 partial(self._announce, future, stage, manifest, ending)

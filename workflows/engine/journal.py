@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -25,10 +26,13 @@ from parsl.dataflow.memoization import Memoizer
 from parsl.dataflow.taskrecord import TaskRecord
 
 from data.durable_files import sync_folder
-from workflows.engine.artefacts import Artefact, Manifest, is_intact
-from workflows.engine.tasks import Call, Inputs, Outcome
+from workflows.engine.artefacts import Manifest, is_intact
+from workflows.engine.tasks import Call, Inputs, Outcome, call_of, outcome_of
+
+SECONDS_BETWEEN_COMMITS = 0.01  # a lone task does not wait, a burst shares one fsync
 
 _PREFIX = '{"crc32": "'
+_SORTED = json.JSONEncoder(sort_keys=True)
 _N_PREFIX = len(_PREFIX) + 8 + len('", ')
 
 Announcement = Callable[[OSError | None], None]
@@ -38,7 +42,7 @@ Finished = tuple[bytes, str, Outcome]  # line, key, outcome
 def task_key(call: Call, inputs: Inputs) -> str:
     """The key of a task whose inputs are known; timings are part of no key."""
     identity = [call.step, call.version, call.record, call.seed, _identity(inputs)]
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(_SORTED.encode(identity).encode()).hexdigest()
 
 
 class Journal(Memoizer):
@@ -74,21 +78,22 @@ class Journal(Memoizer):
 
     def check_memo(self, task: TaskRecord) -> Future[Any] | None:
         """Parsl's question at launch: is this task finished already?"""
-        task["hashsum"] = key = task_key(*task["args"])
+        call_text, inputs = task["args"]
+        task["hashsum"] = key = task_key(call_of(call_text), inputs)
         outcome = self.lookup(key)
         if outcome is None:
             return None
         found: Future[Any] = Future()
-        found.set_result(outcome)
+        found.set_result(json.dumps(outcome.to_record()))
         return found
 
-    def update_memo_result(self, task: TaskRecord, r: Outcome) -> None:
+    def update_memo_result(self, task: TaskRecord, r: str) -> None:
         """Parsl's report of a finished task: its line joins the next commit."""
         if not task["from_memo"]:
-            call, inputs = task["args"]
-            key = task["hashsum"] or task_key(call, inputs)
+            call = call_of(task["args"][0])
+            key = task["hashsum"] or task_key(call, task["args"][1])
             line = _line_of(key, call, task["fail_count"] + 1, r)
-            self._queue.put((line, key, r))
+            self._queue.put((line, key, outcome_of(json.loads(r))))
 
     def update_memo_exception(self, task: TaskRecord, e: BaseException) -> None:
         """Failed tasks leave no line: they run again when the run is continued."""
@@ -108,14 +113,16 @@ class Journal(Memoizer):
 
     def _write(self) -> None:
         failure: OSError | None = None
-        is_open = True
+        is_open, last = True, 0.0
         while is_open:
             burst = [self._queue.get()]
+            time.sleep(max(0.0, last + SECONDS_BETWEEN_COMMITS - time.monotonic()))
             while not self._queue.empty():
                 burst.append(self._queue.get())
             finished = [item for item in burst if isinstance(item, tuple)]
             if finished and failure is None:
                 failure = self._commit(b"".join(line for line, _, _ in finished))
+                last = time.monotonic()
             if failure is None:
                 self._entries.update({key: outcome for _, key, outcome in finished})
             for item in burst:
@@ -142,10 +149,7 @@ def _read_entries(path: Path) -> tuple[dict[str, Outcome], int]:
     """Outcomes by key, and the number of bytes up to the end of the last good line."""
     entries, n_good = {}, 0
     for record, end in _good_lines(path):
-        artefacts = {n: Artefact(**a) for n, a in record["artefacts"].items()}
-        manifest = Manifest(artefacts, record["facts"], record["timings"])
-        times = record["started"], record["finished"]
-        entries[record["key"]] = Outcome(manifest, record["host"], *times)
+        entries[record["key"]] = outcome_of(record)
         n_good = end
     return entries, n_good
 
@@ -160,21 +164,16 @@ def _good_lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
             yield json.loads(line), end
 
 
-def _line_of(key: str, call: Call, tries: int, outcome: Outcome) -> bytes:
-    record = {
+def _line_of(key: str, call: Call, tries: int, outcome: str) -> bytes:
+    """A line: what names the task, then the outcome, which is a JSON object already."""
+    head = {
         "key": key,
         "task": call.label,
         "step": call.step,
         "version": call.version,
-        "artefacts": {n: asdict(a) for n, a in outcome.manifest.artefacts.items()},
-        "facts": outcome.manifest.facts,
-        "timings": outcome.manifest.timings,
-        "host": outcome.host,
         "tries": tries,
-        "started": outcome.started,
-        "finished": outcome.finished,
     }
-    body = (json.dumps(record)[1:] + "\n").encode()
+    body = f"{json.dumps(head)[1:-1]}, {outcome[1:]}\n".encode()
     return _prefix_of(body) + body
 
 
