@@ -17,12 +17,15 @@ from parsl.dataflow.errors import PropagatedException
 from parsl.dataflow.futures import AppFuture
 
 from workflows.engine.artefacts import Manifest
+from workflows.engine.ensemble import Members, require_quorum
 from workflows.engine.events import close_event_logs, event_log
 from workflows.engine.journal import Journal, task_key
 from workflows.engine.parsl_setup import (
+    RETRIES,
     opened_kernel,
     parsl_config,
     parsl_warnings_to,
+    retry_cost,
 )
 from workflows.engine.progress import Ending, Progress
 from workflows.engine.run_folder import retract_results
@@ -101,6 +104,7 @@ class Campaign:
             record=record_to_json(record),
             seed=self.seed,
             folder=str(self.folder),
+            time_limit_s=task.time_limit_s,
         )
         future = TaskFuture(label)
         self._progress.submitted(stage)
@@ -122,6 +126,38 @@ class Campaign:
             partial(self._after_parsl, future, stage, call, inputs)
         )
         return future
+
+    def gather_members(
+        self, futures: Mapping[int, TaskFuture], seeds: Mapping[int, int], quorum: float
+    ) -> Members:
+        """The results of an ensemble's tasks, without those that cannot have one.
+
+        A member whose task failed by what it computes, not by where, is recorded with
+        seed and cause and left out; it would fail again. A failure of the machine that
+        outlived its retries is raised: to leave that out would change the answer.
+
+        Args:
+            futures: one task per member.
+            seeds: the seed of each member, for the record.
+            quorum: the least share of members, 0 to 1, that must have a result.
+
+        Raises:
+            ValueError: as soon as the quorum is out of reach.
+        """
+        members: dict[Future[Manifest], int] = {f: m for m, f in futures.items()}
+        failed: dict[int, str] = {}
+        for future in concurrent.futures.as_completed(members):
+            error, member = future.exception(), members[future]
+            if error is None:
+                continue
+            if retry_cost(error) <= RETRIES:
+                raise error
+            failed[member] = cause = f"{type(error).__name__}: {error}"
+            place = {"member": member, "seed": seeds[member], "cause": cause}
+            self.log({"event": "member failed", **place})
+            require_quorum(failed, len(futures), quorum)
+        manifests = {m: f.result() for m, f in futures.items() if m not in failed}
+        return Members(manifests, dict(sorted(failed.items())))
 
     def wait(self) -> None:
         """Wait until every task has ended, one way or the other."""

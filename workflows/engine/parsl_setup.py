@@ -6,6 +6,7 @@ Threads, local processes and clusters so give the same results and the same erro
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,21 @@ import parsl
 from parsl.dataflow.dependency_resolvers import DEEP_DEPENDENCY_RESOLVER
 from parsl.dataflow.dflow import DataFlowKernel
 from parsl.dataflow.errors import PropagatedException
+from parsl.dataflow.taskrecord import TaskRecord
 from parsl.executors.errors import BadStateException
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from parsl.jobs.states import JobState, JobStatus
 
+from surrogates.distributed.launcher import TrainingError
+from workflows.engine.events import Log, event_log
 from workflows.engine.journal import Journal
 from workflows.engine.site import SiteFile
+from workflows.engine.tasks import call_of
+from workflows.engine.time_limit import LostProcessError
 
 RETRIES = 2
+
+_LOST = (WorkerLost, ManagerLost, BadStateException, LostProcessError)
 
 _PERMANENT_OS_ERRORS = (
     FileNotFoundError,
@@ -86,7 +94,7 @@ def parsl_config(site_file: SiteFile, journal: Journal, folder: Path) -> parsl.C
         memoizer=journal,
         dependency_resolver=DEEP_DEPENDENCY_RESOLVER,
         retries=RETRIES,
-        retry_handler=retry_cost,
+        retry_handler=partial(_cost_recorded, event_log(folder)),
         strategy_period=0.5,  # the first tick starts the workers
         usage_tracking=0,
         run_dir=str(folder / "parsl"),
@@ -94,15 +102,33 @@ def parsl_config(site_file: SiteFile, journal: Journal, folder: Path) -> parsl.C
     )
 
 
-def retry_cost(error: BaseException, _task: object) -> int:
+def retry_cost(error: BaseException) -> int:
     """What a failure costs of the `RETRIES`: transient 1, deterministic all at once."""
     if isinstance(error, PropagatedException):
         return 0  # never retried; the root cause has been counted where it arose
-    if isinstance(error, WorkerLost | ManagerLost | BadStateException):
+    if isinstance(error, _LOST):
         return 1
     if isinstance(error, OSError) and not isinstance(error, _PERMANENT_OS_ERRORS):
         return 1  # full or unreachable storage; a missing file stays missing
+    if isinstance(error, TrainingError) and not error.is_deterministic:
+        return 1
     return RETRIES + 1
+
+
+def _cost_recorded(log: Log, error: BaseException, task: TaskRecord) -> int:
+    """Parsl's retry handler: the cost, and an event if there is another try.
+
+    What it raised would take the place of the error.
+    """
+    cost = retry_cost(error)
+    if 0 < cost <= RETRIES - task["fail_cost"]:
+        label, cause = (
+            call_of(task["args"][0]).label,
+            f"{type(error).__name__}: {error}",
+        )
+        tries = task["fail_count"] + 1
+        log({"event": "retry", "task": label, "cause": cause, "try": tries})
+    return cost
 
 
 def explain_failed_blocks(executor: Any, status: dict[str, JobStatus]) -> None:  # noqa: ANN401  # parsl's executors are untyped

@@ -23,6 +23,7 @@ from pydantic import TypeAdapter
 
 from workflows.engine.artefacts import Artefact, Manifest
 from workflows.engine.events import Log, event_log
+from workflows.engine.time_limit import compute_within
 
 _FINITE = json.JSONEncoder(allow_nan=False)
 _CANONICAL = json.JSONEncoder(allow_nan=False, sort_keys=True)
@@ -38,11 +39,14 @@ class Task:
         step: module-level function of an importable module; it never imports parsl.
         role: `sim`, `train` or `io`; the site says which executor plays it.
         version: to be raised whenever the step computes something else.
+        time_limit_s: seconds after which a step that hangs is killed; it then runs in a
+            process of its own. For steps with no end of their own to rely on.
     """
 
     step: Callable[..., Manifest]
     role: str
     version: str
+    time_limit_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Call:
     record: str
     seed: int
     folder: str
+    time_limit_s: float | None
 
     def to_json(self) -> str:
         """The call as `call_of` reads it."""
@@ -108,22 +113,32 @@ def run_step(call_text: str, manifests: Inputs) -> str:
     Returns:
         The record of the `Outcome` as JSON.
     """
-    call, started = call_of(call_text), time.time()
-    folder, log, host = _surroundings(call.folder)
+    call = call_of(call_text)
+    _, log, host = _surroundings(call.folder)
     place = {"task": call.label, "host": host, "pid": os.getpid()}
     log({"event": "start", **place})
     try:
-        step = _with_one_thread(call.step)
-        record = adapter_of(call.record_type).validate_json(call.record)
-        returned = step(
-            record, folder, lambda fact: log({"task": call.label, **fact}), **manifests
-        )
-        outcome = _outcome_to_json(returned, host, started, call.step)
+        if call.time_limit_s is None:
+            outcome = compute(call, manifests)
+        else:
+            outcome = compute_within(call, manifests, call.time_limit_s)
     except Exception as error:
         log({"event": "fail", **place, "error": f"{type(error).__name__}: {error}"})
         raise
     log({"event": "finish", **place})
     return outcome
+
+
+def compute(call: Call, manifests: Inputs) -> str:
+    """Run the step of a call here and now; the record of its outcome as JSON."""
+    started = time.time()
+    folder, log, host = _surroundings(call.folder)
+    step = _with_one_thread(call.step)
+    record = adapter_of(call.record_type).validate_json(call.record)
+    returned = step(
+        record, folder, lambda fact: log({"task": call.label, **fact}), **manifests
+    )
+    return _outcome_to_json(returned, host, started, call.step)
 
 
 @lru_cache
