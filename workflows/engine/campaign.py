@@ -17,6 +17,7 @@ from parsl.dataflow.errors import PropagatedException
 from parsl.dataflow.futures import AppFuture
 
 from workflows.engine.artefacts import Manifest
+from workflows.engine.endings import tell
 from workflows.engine.ensemble import Members, require_quorum
 from workflows.engine.events import close_event_logs, event_log
 from workflows.engine.journal import Journal, task_key
@@ -246,6 +247,7 @@ def open_campaign(
         stack.enter_context(parsl_warnings_to(folder / "parsl"))
         journal = Journal(folder / "journal.jsonl")
         stack.callback(journal.finish)
+        _tell_of_damage(journal, folder)
         config = parsl_config(site_file, journal, folder)
         kernel = stack.enter_context(opened_kernel(config))
         stack.enter_context(progress)
@@ -257,6 +259,16 @@ def open_campaign(
             raise
         campaign.wait()
         kernel.wait_for_current_tasks()
+
+
+def _tell_of_damage(journal: Journal, folder: Path) -> None:
+    if journal.damaged:
+        lines = ", ".join(map(str, journal.damaged))
+        tell(
+            f"warning: {folder / 'journal.jsonl'} is damaged in line {lines}; a task "
+            "whose record is lost is computed again"
+        )
+        event_log(folder)({"event": "journal damaged", "lines": journal.damaged})
 
 
 def _known(value: Input) -> Any:  # noqa: ANN401  # the shape of `value`, resolved
