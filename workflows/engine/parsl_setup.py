@@ -3,7 +3,9 @@
 Threads, local processes and clusters so give the same results and the same errors.
 """
 
+import atexit
 import logging
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -27,8 +29,14 @@ from workflows.engine.tasks import call_of
 from workflows.engine.time_limit import LostProcessError
 
 RETRIES = 2
+SECONDS_BETWEEN_LOOKS = 0.5  # at the interchanges
 
-_LOST = (WorkerLost, ManagerLost, BadStateException, LostProcessError)
+
+class LostExecutorError(Exception):
+    """An executor can run nothing any more; not the fault of its tasks."""
+
+
+_LOST_PLACES = (WorkerLost, ManagerLost, BadStateException, LostExecutorError)
 
 _PERMANENT_OS_ERRORS = (
     FileNotFoundError,
@@ -41,18 +49,52 @@ _PERMANENT_OS_ERRORS = (
 
 @contextmanager
 def opened_kernel(config: parsl.Config) -> Iterator[DataFlowKernel]:
-    """Parsl's kernel, closed in order, or by force on an interrupt."""
+    """Parsl's kernel, closed in order, or by force where that would wait for ever."""
     kernel = parsl.load(config)
+    is_over = threading.Event()
+    watch = threading.Thread(target=_watch, args=(kernel, is_over), daemon=True)
+    watch.start()
     try:
         try:
             yield kernel
-        except Exception:
-            kernel.cleanup()
-            raise
-        kernel.cleanup()
+        finally:
+            is_over.set()
+            watch.join()
     except KeyboardInterrupt:
         _end_workers(kernel)
         raise
+    except Exception:
+        _close(kernel)
+        raise
+    _close(kernel)
+
+
+def _close(kernel: DataFlowKernel) -> None:
+    if not any(_lost_interchanges(kernel)):
+        kernel.cleanup()
+        return
+    _end_workers(kernel)
+    atexit.unregister(kernel.atexit_cleanup)  # it would ask the lost one, and wait
+
+
+def _watch(kernel: DataFlowKernel, is_over: threading.Event) -> None:
+    """Fail the tasks of an executor whose interchange is gone; Parsl would wait."""
+    while not is_over.wait(SECONDS_BETWEEN_LOOKS):
+        for executor in _lost_interchanges(kernel):
+            code = executor.interchange_proc.returncode
+            executor.set_bad_state_and_fail_all(
+                LostExecutorError(
+                    f"the interchange of executor {executor.label} must run; it ended "
+                    f"with code {code} (negative: by that signal)."
+                )
+            )
+            return
+
+
+def _lost_interchanges(kernel: DataFlowKernel) -> list[Any]:
+    executors: Iterable[Any] = kernel.executors.values()  # of unlike classes
+    processes = ((e, getattr(e, "interchange_proc", None)) for e in executors)
+    return [e for e, process in processes if process and process.poll() is not None]
 
 
 def _end_workers(kernel: DataFlowKernel) -> None:
@@ -106,7 +148,7 @@ def retry_cost(error: BaseException) -> int:
     """What a failure costs of the `RETRIES`: transient 1, deterministic all at once."""
     if isinstance(error, PropagatedException):
         return 0  # never retried; the root cause has been counted where it arose
-    if isinstance(error, _LOST):
+    if isinstance(error, (*_LOST_PLACES, LostProcessError)):
         return 1
     if isinstance(error, OSError) and not isinstance(error, _PERMANENT_OS_ERRORS):
         return 1  # full or unreachable storage; a missing file stays missing
@@ -139,7 +181,7 @@ def explain_failed_blocks(executor: Any, status: dict[str, JobStatus]) -> None: 
     last = list(status.values())[-1]
     stderr = (last.stderr_summary or last.message or "no output").strip()
     executor.set_bad_state_and_fail_all(
-        RuntimeError(
+        LostExecutorError(
             f"workers of executor {executor.label} must start; got exit code "
             f"{last.exit_code}. Their output ended in:\n{stderr[-1000:]}"
         )
