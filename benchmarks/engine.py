@@ -143,6 +143,21 @@ def opened(folder: Path, site_file: SiteFile) -> Iterator[Campaign]:
 @contextmanager
 def plain_parsl(site_file: SiteFile) -> Iterator[Plain]:
     """`run(function, arguments)`: Parsl alone, one task per tuple of arguments."""
+    with plain_kernel(site_file) as kernel:
+
+        def run(
+            function: Callable[..., object], arguments: list[tuple[object, ...]]
+        ) -> None:
+            app = parsl.python_app(function, data_flow_kernel=kernel)
+            for future in [app(*words) for words in arguments]:
+                future.result()
+
+        yield run
+
+
+@contextmanager
+def plain_kernel(site_file: SiteFile) -> Iterator[DataFlowKernel]:
+    """Parsl alone on the executors of a site, without memoizer and log."""
     with tempfile.TemporaryDirectory() as scratch:
         kernel = DataFlowKernel(
             parsl.Config(
@@ -153,16 +168,8 @@ def plain_parsl(site_file: SiteFile) -> Iterator[Plain]:
                 initialize_logging=False,
             )
         )
-
-        def run(
-            function: Callable[..., object], arguments: list[tuple[object, ...]]
-        ) -> None:
-            app = parsl.python_app(function, data_flow_kernel=kernel)
-            for future in [app(*words) for words in arguments]:
-                future.result()
-
         try:
-            yield run
+            yield kernel
         finally:
             kernel.cleanup()
 
