@@ -16,6 +16,7 @@ BENCHMARKS = {
     "ensemble_statistics": USUAL,
     "main_job": USUAL,
     "engine": USUAL,
+    "taskbench": USUAL,
     "chaos": ("harm", "injected", "tasks started again", "bytes lost"),
 }
 

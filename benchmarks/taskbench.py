@@ -35,8 +35,8 @@ from workflows.engine.tasks import Task
 
 MILLISECONDS = (0.5, 2.0, 8.0, 32.0, 128.0)
 MIN_PEAK, MAX_PEAK, THRESHOLD = 0.8, 1.2, 0.5
-N_TURNS = 2
-SECONDS_OF_CALIBRATION = 0.4
+N_TURNS = 3
+SECONDS_OF_CALIBRATION = 0.25
 
 App = Callable[[int], Future[None]]
 Submit = Callable[[TaskRecord, list[Any]], Any]  # a task and its inputs to a future
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--site", default="laptop_htex")
     parser.add_argument("--workers", type=int, help="that the site has; default: cores")
     parser.add_argument("--width", type=int, default=8, help="points of a step")
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--graphs", nargs="+", choices=GRAPHS, default=GRAPHS)
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -95,25 +95,24 @@ def measure(
     n_steps: int,
     workers: int,
 ) -> list[list[Point]]:
-    """For each system its best run at each length of tasks, the shortest first."""
+    """For each system its middle run at each length of tasks, the shortest first."""
     n_tasks = sum(len(points(graph, width, step)) for step in range(n_steps))
-    runs: list[list[Point]] = [[] for _ in systems]
+    found: list[list[Point]] = [[] for _ in systems]
     for milliseconds in MILLISECONDS:
-        best: list[Point | None] = [None for _ in systems]
+        runs: list[list[Point]] = [[] for _ in systems]
         for turn in range(N_TURNS):
-            rate = rate_of()  # anew, since others use this machine, too
-            iterations = max(1, round(milliseconds / 1e3 * rate / workers))
-            for k, submit in enumerate(systems):
+            before = rate_of()  # ever anew, since others use this machine, too
+            for submit, ours in zip(systems, runs, strict=True):
+                iterations = max(1, round(milliseconds / 1e3 * before / workers))
                 seconds = run_graph(submit, graph, width, n_steps, iterations, turn)
-                point = Point(
-                    seconds * workers / n_tasks, n_tasks * iterations / rate / seconds
-                )
-                other = best[k]
-                if other is None or point.efficiency > other.efficiency:
-                    best[k] = point
-        for k, one in enumerate(best):
-            runs[k] += [one] if one else []
-    return runs
+                after = rate_of()
+                share = n_tasks * iterations / seconds * 2 / (before + after)
+                ours.append(Point(seconds * workers / n_tasks, share))
+                before = after
+        for middle, ours in zip(found, runs, strict=True):
+            ours.sort(key=lambda run: run.efficiency)
+            middle.append(ours[N_TURNS // 2])
+    return found
 
 
 def run_graph(
