@@ -23,6 +23,7 @@ from pydantic import TypeAdapter
 
 from workflows.engine.artefacts import Artefact, Manifest
 from workflows.engine.events import Log, event_log
+from workflows.engine.site import SITE_MODULE
 from workflows.engine.time_limit import compute_within
 
 _FINITE = json.JSONEncoder(allow_nan=False)
@@ -151,10 +152,11 @@ def name_of(thing: Callable[..., object]) -> str:
     """The `module:name` under which every worker can import a step or a record class.
 
     Raises:
-        ValueError: if no worker could: defined in a program or inside a function.
+        ValueError: if no worker could: defined in a program, in a site file or inside a
+            function.
     """
     module, name = thing.__module__, thing.__qualname__
-    if module == "__main__" or "<" in name:
+    if module == "__main__" or module.startswith(SITE_MODULE) or "<" in name:
         raise ValueError(
             "steps and their records must be at the top level of an importable "
             f"module; got {module}:{name}. Move it to the workflow's steps.py."

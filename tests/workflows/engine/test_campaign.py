@@ -1,5 +1,8 @@
 """Tasks on threads and on processes: same manifests, same errors, same retries."""
 
+import sys
+from pathlib import Path
+
 import psutil
 import pytest
 
@@ -9,10 +12,12 @@ from workflows.engine.campaign import gather
 from workflows.engine.events import read_events
 from workflows.engine.journal import read_journal
 from workflows.engine.parsl_setup import RETRIES, retry_cost
+from workflows.engine.site import load_site
 from workflows.engine.tasks import Task
 from workflows.engine.time_limit import LostProcessError, TimeLimitError
 
 SITES = ["laptop", "laptop_htex"]
+CHECKOUT = Path(__file__).parents[3]
 
 
 def sim(step, version="1"):
@@ -50,6 +55,14 @@ def test_threads_and_processes_give_the_same_manifests_on_one_thread(
     assert results["laptop"] == results["laptop_htex"]
 
 
+def words_of(process):
+    """The command line of a process, none if it has ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
 def test_processes_listen_on_the_loopback_address_only(campaign_on):
     import little_steps as steps
 
@@ -60,7 +73,7 @@ def test_processes_listen_on_the_loopback_address_only(campaign_on):
         family |= {
             process
             for process in psutil.process_iter()
-            if any(folder in word for word in process.cmdline())
+            if any(folder in word for word in words_of(process))
         }
         listening = [
             connection.laddr.ip.removeprefix("::ffff:")
@@ -278,6 +291,21 @@ def test_step_that_no_worker_can_import_is_refused(campaign_on):
         pytest.raises(ValueError, match="importable module"),
     ):
         campaign.submit(sim(local_step), steps.Numbers())
+
+
+def test_step_of_a_site_file_is_refused(tmp_path, campaign_on):
+    import little_steps as steps
+
+    text = (CHECKOUT / "site-configs" / "laptop.py").read_text()
+    path = tmp_path / "own.py"
+    path.write_text(text + "\n\ndef compute(record, folder, log):\n    pass\n")
+    load_site(str(path))
+    step = sys.modules["_headrace_site_own"].compute
+    with (
+        campaign_on() as campaign,
+        pytest.raises(ValueError, match="importable module; got _headrace_site_own"),
+    ):
+        campaign.submit(sim(step), steps.Numbers())
 
 
 def test_leaving_the_campaign_waits_for_what_was_submitted(campaign_on):
