@@ -178,15 +178,24 @@ def harm_everything(scratch: Path, arguments: argparse.Namespace) -> Iterator[To
 def kill_drivers(
     subject: Subject, place: Path, n_kills: int, seconds: float, draw: random.Random
 ) -> Toll:
-    """SIGKILL driver and children at random instants, again and again."""
+    """SIGKILL driver and children at random instants, again and again.
+
+    Every other instant is counted from the first task, not from the start of Python.
+    """
     toll = Toll()
     while toll.injected < n_kills:
         folder = place / str(toll.runs)
         is_complete = False
         while not is_complete and toll.injected < n_kills:
+            n_before = n_started(folder)
             driver = subject.start(folder)
+            longest = seconds
+            if toll.injected % 2:
+                longest = seconds / 4  # of which the start of Python is the most
+                while n_started(folder) == n_before and driver.poll() is None:
+                    time.sleep(0.005)  # a poll of files that other processes write
             try:
-                is_complete = driver.wait(draw.uniform(0.1, seconds)) == 0
+                is_complete = driver.wait(draw.uniform(0.0, longest)) == 0
             except subprocess.TimeoutExpired:
                 os.killpg(driver.pid, signal.SIGKILL)
                 driver.wait()
@@ -302,6 +311,11 @@ def wait_for_work(
         if workers:
             return workers
         time.sleep(0.005)  # a poll of files that other processes write
+
+
+def n_started(folder: Path) -> int:
+    """How often a task of a run has begun."""
+    return sum(event.get("event") == "start" for event in read_events(folder))
 
 
 def workers_of(folder: Path) -> list[int]:
