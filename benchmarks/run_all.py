@@ -15,6 +15,9 @@ BENCHMARKS = {
     "pigan_one_dimension": ("what", "u", "k", "one core"),
     "ensemble_statistics": USUAL,
     "main_job": USUAL,
+    "engine": USUAL,
+    "taskbench": USUAL,
+    "chaos": ("harm", "injected", "tasks started again", "bytes lost"),
 }
 
 

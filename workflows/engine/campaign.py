@@ -1,6 +1,7 @@
 """A running workflow: tasks go in, manifests come out, in the order of their inputs."""
 
 import concurrent.futures
+import json
 import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,17 +17,28 @@ from parsl.dataflow.errors import PropagatedException
 from parsl.dataflow.futures import AppFuture
 
 from workflows.engine.artefacts import Manifest
+from workflows.engine.endings import tell
+from workflows.engine.ensemble import Members, require_quorum
 from workflows.engine.events import close_event_logs, event_log
 from workflows.engine.journal import Journal, task_key
 from workflows.engine.parsl_setup import (
+    RETRIES,
     opened_kernel,
     parsl_config,
     parsl_warnings_to,
+    retry_cost,
 )
 from workflows.engine.progress import Ending, Progress
 from workflows.engine.run_folder import retract_results
 from workflows.engine.site import Site, SiteFile
-from workflows.engine.tasks import Call, Task, name_of, record_to_json, run_step
+from workflows.engine.tasks import (
+    Call,
+    Task,
+    name_of,
+    outcome_of,
+    record_to_json,
+    run_step,
+)
 
 
 class TaskFuture(Future[Manifest]):
@@ -93,6 +105,7 @@ class Campaign:
             record=record_to_json(record),
             seed=self.seed,
             folder=str(self.folder),
+            time_limit_s=task.time_limit_s,
         )
         future = TaskFuture(label)
         self._progress.submitted(stage)
@@ -109,11 +122,43 @@ class Campaign:
             self._is_untouched = False
         self._open.add(future)
         future.add_done_callback(self._open.discard)
-        running = self._apps[task.role](call, inputs)
+        running = self._apps[task.role](call.to_json(), inputs)
         running.add_done_callback(
             partial(self._after_parsl, future, stage, call, inputs)
         )
         return future
+
+    def gather_members(
+        self, futures: Mapping[int, TaskFuture], seeds: Mapping[int, int], quorum: float
+    ) -> Members:
+        """The results of an ensemble's tasks, without those that cannot have one.
+
+        A member whose task failed by what it computes, not by where, is recorded with
+        seed and cause and left out; it would fail again. A failure of the machine that
+        outlived its retries is raised: to leave that out would change the answer.
+
+        Args:
+            futures: one task per member.
+            seeds: the seed of each member, for the record.
+            quorum: the least share of members, 0 to 1, that must have a result.
+
+        Raises:
+            ValueError: as soon as the quorum is out of reach.
+        """
+        members: dict[Future[Manifest], int] = {f: m for m, f in futures.items()}
+        failed: dict[int, str] = {}
+        for future in concurrent.futures.as_completed(members):
+            error, member = future.exception(), members[future]
+            if error is None:
+                continue
+            if retry_cost(error) <= RETRIES:
+                raise error
+            failed[member] = cause = f"{type(error).__name__}: {error}"
+            place = {"member": member, "seed": seeds[member], "cause": cause}
+            self.log({"event": "member failed", **place})
+            require_quorum(failed, len(futures), quorum)
+        manifests = {m: f.result() for m, f in futures.items() if m not in failed}
+        return Members(manifests, dict(sorted(failed.items())))
 
     def wait(self) -> None:
         """Wait until every task has ended, one way or the other."""
@@ -139,7 +184,7 @@ class Campaign:
     ) -> None:
         error = running.exception()
         if error is None:
-            manifest = running.result().manifest
+            manifest = outcome_of(json.loads(running.result())).manifest
             ending: Ending = "reused" if running.task_record["from_memo"] else "done"
             self._journal.after_commit(
                 partial(self._announce, future, stage, manifest, ending)
@@ -202,6 +247,7 @@ def open_campaign(
         stack.enter_context(parsl_warnings_to(folder / "parsl"))
         journal = Journal(folder / "journal.jsonl")
         stack.callback(journal.finish)
+        _tell_of_damage(journal, folder)
         config = parsl_config(site_file, journal, folder)
         kernel = stack.enter_context(opened_kernel(config))
         stack.enter_context(progress)
@@ -213,6 +259,16 @@ def open_campaign(
             raise
         campaign.wait()
         kernel.wait_for_current_tasks()
+
+
+def _tell_of_damage(journal: Journal, folder: Path) -> None:
+    if journal.damaged:
+        lines = ", ".join(map(str, journal.damaged))
+        tell(
+            f"warning: {folder / 'journal.jsonl'} is damaged in line {lines}; a task "
+            "whose record is lost is computed again"
+        )
+        event_log(folder)({"event": "journal damaged", "lines": journal.damaged})
 
 
 def _known(value: Input) -> Any:  # noqa: ANN401  # the shape of `value`, resolved

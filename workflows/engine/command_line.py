@@ -33,6 +33,7 @@ from workflows.engine.run_folder import (
     read_run,
     record_run,
     require_space,
+    retract_results,
     runs_folder,
     sweep_leftovers,
     write_inputs,
@@ -90,12 +91,13 @@ class Arguments:
     seed: int | None
     run_dir: Path | None
     dry_run: bool
+    invalidate: tuple[str, ...]
 
 
 def command_line(workflow: Workflow[Config]) -> typer.Typer:
     """The typer application of a workflow; call it to parse `sys.argv` and run."""
 
-    def main(
+    def main(  # noqa: PLR0913  # one argument per option is how typer works
         *,
         site: Annotated[
             str,
@@ -121,12 +123,19 @@ def command_line(workflow: Workflow[Config]) -> typer.Typer:
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Print the plan and start nothing.")
         ] = False,
+        invalidate: Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="STEP",
+                help="Compute this step, and all that uses it, again; repeatable.",
+            ),
+        ] = None,
         **options: Any,  # noqa: ANN401  # of the types that the workflow declares
     ) -> None:
-        words = tuple(set_ or ())
+        words, steps = tuple(set_ or ()), tuple(invalidate or ())
         _main(
             workflow,
-            Arguments(site, size, config, words, seed, run_dir, dry_run),
+            Arguments(site, size, config, words, seed, run_dir, dry_run, steps),
             options,
         )
 
@@ -144,6 +153,11 @@ def _main(workflow: Workflow[Config], arguments: Arguments, options: Options) ->
         with bad_arguments_exit_2():
             site_file = load_site(arguments.site)
             stored = read_run(arguments.run_dir) if arguments.run_dir else None
+            if arguments.invalidate and stored is None:
+                raise ValueError(
+                    "--invalidate must go with the --run-dir of a run; got "
+                    f"{arguments.run_dir}."
+                )
             size, seed, config = _resolve(workflow, arguments, stored)
             if arguments.dry_run:
                 typer.echo(_dry_run(workflow, config, site_file, size, seed))
@@ -178,6 +192,8 @@ def _main(workflow: Workflow[Config], arguments: Arguments, options: Options) ->
                 command_line=tuple(sys.argv),
             )
             warning = record_run(folder, request)
+            if arguments.invalidate:
+                _invalidate(folder, arguments.invalidate)
         begins = "continues" if stored else "begins"
         tell(
             warning,
@@ -185,6 +201,14 @@ def _main(workflow: Workflow[Config], arguments: Arguments, options: Options) ->
         )
         stack.enter_context(failures_exit_1(folder, workflow.name))
         _run(workflow, config, site_file, folder, seed)
+
+
+def _invalidate(folder: Path, steps: tuple[str, ...]) -> None:
+    from workflows.engine.journal import invalidate  # brings Parsl
+
+    n_tasks = invalidate(folder / "journal.jsonl", steps)
+    retract_results(folder)
+    tell(f"{n_tasks} finished tasks will be computed again")
 
 
 def _refuse_options(options: Options) -> None:

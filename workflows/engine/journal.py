@@ -4,6 +4,7 @@ Key of a task: SHA-256 over step name, declared version, canonical record, seed,
 artefacts and facts of its inputs. A line is `{"crc32": "xxxxxxxx", ...}`: the checksum
 covers the rest, so a torn or altered line is known and dropped. Lines of a burst share
 one fsync, after which, and not before, the results are announced (group commit).
+A line `{"invalidated": [keys]}` takes back the lines of these keys before it.
 Parsl asks through its `Memoizer` interface at launch, when inputs are known; the
 pipeline asks `lookup` before it submits, so that finished work costs no Parsl task.
 """
@@ -12,8 +13,10 @@ import hashlib
 import json
 import os
 import threading
+import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict
@@ -25,10 +28,13 @@ from parsl.dataflow.memoization import Memoizer
 from parsl.dataflow.taskrecord import TaskRecord
 
 from data.durable_files import sync_folder
-from workflows.engine.artefacts import Artefact, Manifest, is_intact
-from workflows.engine.tasks import Call, Inputs, Outcome
+from workflows.engine.artefacts import Manifest, is_intact
+from workflows.engine.tasks import Call, Inputs, Outcome, call_of, outcome_of
+
+SECONDS_BETWEEN_COMMITS = 0.01  # a lone task does not wait, a burst shares one fsync
 
 _PREFIX = '{"crc32": "'
+_SORTED = json.JSONEncoder(sort_keys=True)
 _N_PREFIX = len(_PREFIX) + 8 + len('", ')
 
 Announcement = Callable[[OSError | None], None]
@@ -38,15 +44,21 @@ Finished = tuple[bytes, str, Outcome]  # line, key, outcome
 def task_key(call: Call, inputs: Inputs) -> str:
     """The key of a task whose inputs are known; timings are part of no key."""
     identity = [call.step, call.version, call.record, call.seed, _identity(inputs)]
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(_SORTED.encode(identity).encode()).hexdigest()
 
 
 class Journal(Memoizer):
-    """`journal.jsonl` of one run, written by its driver alone."""
+    """`journal.jsonl` of one run, written by its driver alone.
+
+    Attributes:
+        damaged: numbers of the lines, from 1, that cannot be believed. What a kill has
+            torn off at the end is none of them.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path, self._root = path, path.parent
-        self._entries, n_good = _read_entries(path)
+        records, n_good, self.damaged = _standing(path)
+        self._entries = {key: outcome_of(record) for key, record in records.items()}
         self._stream = path.open("ab")
         self._stream.truncate(n_good)
         os.fsync(self._stream.fileno())
@@ -74,21 +86,30 @@ class Journal(Memoizer):
 
     def check_memo(self, task: TaskRecord) -> Future[Any] | None:
         """Parsl's question at launch: is this task finished already?"""
-        task["hashsum"] = key = task_key(*task["args"])
+        call_text, inputs = task["args"]
+        task["hashsum"] = key = task_key(call_of(call_text), inputs)
         outcome = self.lookup(key)
         if outcome is None:
             return None
         found: Future[Any] = Future()
-        found.set_result(outcome)
+        found.set_result(json.dumps(outcome.to_record()))
         return found
 
-    def update_memo_result(self, task: TaskRecord, r: Outcome) -> None:
+    def update_memo_result(self, task: TaskRecord, r: str) -> None:
         """Parsl's report of a finished task: its line joins the next commit."""
         if not task["from_memo"]:
-            call, inputs = task["args"]
+            call, inputs = call_of(task["args"][0]), task["args"][1]
             key = task["hashsum"] or task_key(call, inputs)
-            line = _line_of(key, call, task["fail_count"] + 1, r)
-            self._queue.put((line, key, r))
+            head = {
+                "key": key,
+                "task": call.label,
+                "step": call.step,
+                "version": call.version,
+                "tries": task["fail_count"] + 1,
+                "inputs": sorted({_digest(item) for item in _manifests(inputs)}),
+            }
+            line = _line_of(f"{json.dumps(head)[1:-1]}, {r[1:]}")
+            self._queue.put((line, key, outcome_of(json.loads(r))))
 
     def update_memo_exception(self, task: TaskRecord, e: BaseException) -> None:
         """Failed tasks leave no line: they run again when the run is continued."""
@@ -108,14 +129,16 @@ class Journal(Memoizer):
 
     def _write(self) -> None:
         failure: OSError | None = None
-        is_open = True
+        is_open, last = True, 0.0
         while is_open:
             burst = [self._queue.get()]
+            time.sleep(max(0.0, last + SECONDS_BETWEEN_COMMITS - time.monotonic()))
             while not self._queue.empty():
                 burst.append(self._queue.get())
             finished = [item for item in burst if isinstance(item, tuple)]
             if finished and failure is None:
                 failure = self._commit(b"".join(line for line, _, _ in finished))
+                last = time.monotonic()
             if failure is None:
                 self._entries.update({key: outcome for _, key, outcome in finished})
             for item in burst:
@@ -134,52 +157,103 @@ class Journal(Memoizer):
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
-    """The good lines of a journal, in the order in which their tasks finished."""
-    return [record for record, _ in _good_lines(path)]
+    """The good lines of tasks, in the order in which these finished."""
+    return [record for _, record, _ in _good_lines(path) if "key" in record]
 
 
-def _read_entries(path: Path) -> tuple[dict[str, Outcome], int]:
-    """Outcomes by key, and the number of bytes up to the end of the last good line."""
-    entries, n_good = {}, 0
-    for record, end in _good_lines(path):
-        artefacts = {n: Artefact(**a) for n, a in record["artefacts"].items()}
-        manifest = Manifest(artefacts, record["facts"], record["timings"])
-        times = record["started"], record["finished"]
-        entries[record["key"]] = Outcome(manifest, record["host"], *times)
+def invalidate(path: Path, steps: Sequence[str]) -> int:
+    """Take back, durably, what some steps left and all that was made from it.
+
+    Args:
+        path: the journal of a run that nobody drives.
+        steps: names of functions, `simulate_block`, or with their module,
+            `workflows.hanford.steps:simulate_block`.
+
+    Returns:
+        The number of tasks that will be computed again.
+
+    Raises:
+        ValueError: if the journal knows no such step; names those it knows.
+    """
+    records, n_good, _ = _standing(path)
+    for step in steps:
+        known = {record["step"] for record in records.values()}
+        if not any(_is_named(name, step) for name in known):
+            names = ", ".join(sorted(name.partition(":")[2] for name in known))
+            raise ValueError(
+                f"--invalidate must name a step that has finished tasks; got {step}. "
+                f"There are: {names or 'none yet'}."
+            )
+    users = defaultdict[str, set[str]](set)  # keys, by the digest of what they use
+    for key, record in records.items():
+        for digest in record["inputs"]:
+            users[digest].add(key)
+    doomed = set[str]()
+    found = {
+        key
+        for key, record in records.items()
+        if any(_is_named(record["step"], step) for step in steps)
+    }
+    while found:
+        doomed |= found
+        digests = {_digest(outcome_of(records[key]).manifest) for key in found}
+        found = set[str]().union(*(users[digest] for digest in digests)) - doomed
+    with path.open("r+b") as stream:
+        stream.truncate(n_good)
+        stream.seek(n_good)
+        stream.write(_line_of(json.dumps({"invalidated": sorted(doomed)})[1:]))
+        stream.flush()
+        os.fsync(stream.fileno())
+    return len(doomed)
+
+
+def _is_named(name: str, step: str) -> bool:
+    return step in (name, name.partition(":")[2])
+
+
+def _standing(path: Path) -> tuple[dict[str, dict[str, Any]], int, list[int]]:
+    """Records by key, bytes up to the end of the last good line, damaged lines."""
+    records, good, n_good = dict[str, dict[str, Any]](), [0], 0
+    for number, record, end in _good_lines(path):
+        good.append(number)
         n_good = end
-    return entries, n_good
+        if "key" in record:
+            records[record["key"]] = record
+        for key in record.get("invalidated", ()):
+            records.pop(key, None)
+    return records, n_good, sorted(set(range(1, good[-1])) - set(good))
 
 
-def _good_lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+def _good_lines(path: Path) -> Iterator[tuple[int, dict[str, Any], int]]:
+    """Number from 1, record, and bytes up to its end, of each good line."""
     if not path.exists():
         return
     end = 0
-    for line in path.read_bytes().splitlines(keepends=True):
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
         end += len(line)
         if line.endswith(b"\n") and line.startswith(_prefix_of(line[_N_PREFIX:])):
-            yield json.loads(line), end
+            yield number, json.loads(line), end
 
 
-def _line_of(key: str, call: Call, tries: int, outcome: Outcome) -> bytes:
-    record = {
-        "key": key,
-        "task": call.label,
-        "step": call.step,
-        "version": call.version,
-        "artefacts": {n: asdict(a) for n, a in outcome.manifest.artefacts.items()},
-        "facts": outcome.manifest.facts,
-        "timings": outcome.manifest.timings,
-        "host": outcome.host,
-        "tries": tries,
-        "started": outcome.started,
-        "finished": outcome.finished,
-    }
-    body = (json.dumps(record)[1:] + "\n").encode()
-    return _prefix_of(body) + body
+def _line_of(body: str) -> bytes:
+    """A line: the checksum before the rest of a JSON object."""
+    rest = f"{body}\n".encode()
+    return _prefix_of(rest) + rest
 
 
 def _prefix_of(body: bytes) -> bytes:
     return f'{_PREFIX}{zlib.crc32(body):08x}", '.encode()
+
+
+def _digest(manifest: Manifest) -> str:
+    """What names the result of a task to those that it is an input of."""
+    text = _SORTED.encode(_identity(manifest))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _manifests(inputs: Inputs) -> Iterator[Manifest]:
+    for value in inputs.values():
+        yield from [value] if isinstance(value, Manifest) else value
 
 
 def _identity(value: object) -> object:

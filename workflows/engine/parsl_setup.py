@@ -3,9 +3,12 @@
 Threads, local processes and clusters so give the same results and the same errors.
 """
 
+import atexit
 import logging
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +16,27 @@ import parsl
 from parsl.dataflow.dependency_resolvers import DEEP_DEPENDENCY_RESOLVER
 from parsl.dataflow.dflow import DataFlowKernel
 from parsl.dataflow.errors import PropagatedException
+from parsl.dataflow.taskrecord import TaskRecord
 from parsl.executors.errors import BadStateException
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from parsl.jobs.states import JobState, JobStatus
 
+from surrogates.distributed.launcher import TrainingError
+from workflows.engine.events import Log, event_log
 from workflows.engine.journal import Journal
 from workflows.engine.site import SiteFile
+from workflows.engine.tasks import call_of
+from workflows.engine.time_limit import LostProcessError
 
 RETRIES = 2
+SECONDS_BETWEEN_LOOKS = 0.5  # at the interchanges
+
+
+class LostExecutorError(Exception):
+    """An executor can run nothing any more; not the fault of its tasks."""
+
+
+_LOST_PLACES = (WorkerLost, ManagerLost, BadStateException, LostExecutorError)
 
 _PERMANENT_OS_ERRORS = (
     FileNotFoundError,
@@ -33,18 +49,52 @@ _PERMANENT_OS_ERRORS = (
 
 @contextmanager
 def opened_kernel(config: parsl.Config) -> Iterator[DataFlowKernel]:
-    """Parsl's kernel, closed in order, or by force on an interrupt."""
+    """Parsl's kernel, closed in order, or by force where that would wait for ever."""
     kernel = parsl.load(config)
+    is_over = threading.Event()
+    watch = threading.Thread(target=_watch, args=(kernel, is_over), daemon=True)
+    watch.start()
     try:
         try:
             yield kernel
-        except Exception:
-            kernel.cleanup()
-            raise
-        kernel.cleanup()
+        finally:
+            is_over.set()
+            watch.join()
     except KeyboardInterrupt:
         _end_workers(kernel)
         raise
+    except Exception:
+        _close(kernel)
+        raise
+    _close(kernel)
+
+
+def _close(kernel: DataFlowKernel) -> None:
+    if not any(_lost_interchanges(kernel)):
+        kernel.cleanup()
+        return
+    _end_workers(kernel)
+    atexit.unregister(kernel.atexit_cleanup)  # it would ask the lost one, and wait
+
+
+def _watch(kernel: DataFlowKernel, is_over: threading.Event) -> None:
+    """Fail the tasks of an executor whose interchange is gone; Parsl would wait."""
+    while not is_over.wait(SECONDS_BETWEEN_LOOKS):
+        for executor in _lost_interchanges(kernel):
+            code = executor.interchange_proc.returncode
+            executor.set_bad_state_and_fail_all(
+                LostExecutorError(
+                    f"the interchange of executor {executor.label} must run; it ended "
+                    f"with code {code} (negative: by that signal)."
+                )
+            )
+            return
+
+
+def _lost_interchanges(kernel: DataFlowKernel) -> list[Any]:
+    executors: Iterable[Any] = kernel.executors.values()  # of unlike classes
+    processes = ((e, getattr(e, "interchange_proc", None)) for e in executors)
+    return [e for e, process in processes if process and process.poll() is not None]
 
 
 def _end_workers(kernel: DataFlowKernel) -> None:
@@ -86,7 +136,7 @@ def parsl_config(site_file: SiteFile, journal: Journal, folder: Path) -> parsl.C
         memoizer=journal,
         dependency_resolver=DEEP_DEPENDENCY_RESOLVER,
         retries=RETRIES,
-        retry_handler=retry_cost,
+        retry_handler=partial(_cost_recorded, event_log(folder)),
         strategy_period=0.5,  # the first tick starts the workers
         usage_tracking=0,
         run_dir=str(folder / "parsl"),
@@ -94,15 +144,33 @@ def parsl_config(site_file: SiteFile, journal: Journal, folder: Path) -> parsl.C
     )
 
 
-def retry_cost(error: BaseException, _task: object) -> int:
+def retry_cost(error: BaseException) -> int:
     """What a failure costs of the `RETRIES`: transient 1, deterministic all at once."""
     if isinstance(error, PropagatedException):
         return 0  # never retried; the root cause has been counted where it arose
-    if isinstance(error, WorkerLost | ManagerLost | BadStateException):
+    if isinstance(error, (*_LOST_PLACES, LostProcessError)):
         return 1
     if isinstance(error, OSError) and not isinstance(error, _PERMANENT_OS_ERRORS):
         return 1  # full or unreachable storage; a missing file stays missing
+    if isinstance(error, TrainingError) and not error.is_deterministic:
+        return 1
     return RETRIES + 1
+
+
+def _cost_recorded(log: Log, error: BaseException, task: TaskRecord) -> int:
+    """Parsl's retry handler: the cost, and an event if there is another try.
+
+    What it raised would take the place of the error.
+    """
+    cost = retry_cost(error)
+    if 0 < cost <= RETRIES - task["fail_cost"]:
+        label, cause = (
+            call_of(task["args"][0]).label,
+            f"{type(error).__name__}: {error}",
+        )
+        tries = task["fail_count"] + 1
+        log({"event": "retry", "task": label, "cause": cause, "try": tries})
+    return cost
 
 
 def explain_failed_blocks(executor: Any, status: dict[str, JobStatus]) -> None:  # noqa: ANN401  # parsl's executors are untyped
@@ -113,7 +181,7 @@ def explain_failed_blocks(executor: Any, status: dict[str, JobStatus]) -> None: 
     last = list(status.values())[-1]
     stderr = (last.stderr_summary or last.message or "no output").strip()
     executor.set_bad_state_and_fail_all(
-        RuntimeError(
+        LostExecutorError(
             f"workers of executor {executor.label} must start; got exit code "
             f"{last.exit_code}. Their output ended in:\n{stderr[-1000:]}"
         )

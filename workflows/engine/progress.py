@@ -78,8 +78,9 @@ class Progress:
     def submitted(self, stage: str) -> None:
         """One more task of a stage is known."""
         with self._lock:
-            entry = self._stages.setdefault(stage, Stage(time.monotonic()))
-            entry.n_submitted += 1
+            if stage not in self._stages:
+                self._stages[stage] = Stage(time.monotonic())
+            self._stages[stage].n_submitted += 1
 
     def ended(self, stage: str, ending: Ending) -> None:
         """One task of a stage is done, failed, or was taken from the journal."""

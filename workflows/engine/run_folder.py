@@ -179,7 +179,8 @@ def record_run(folder: Path, request: Request) -> str:
         A warning if the run continues with other code than it began with, else nothing.
 
     Raises:
-        ValueError: if the inputs of a continued run are not what they were.
+        ValueError: if a continued run is of another release, or its inputs are not what
+            they were.
     """
     stored = read_run(folder)
     now = {
@@ -203,6 +204,7 @@ def record_run(folder: Path, request: Request) -> str:
             "continuations": [],
         }
     else:
+        _refuse_other_release(folder, stored["versions"].get("headrace"))
         _refuse_altered_inputs(folder, stored["inputs"])
         stored["continuations"].append(now)
     write_durably(folder / "run.json", [json.dumps(stored, indent=2).encode()])
@@ -222,6 +224,15 @@ def write_inputs(folder: Path, inputs: Mapping[str, bytes]) -> None:
 def _measured_inputs(folder: Path) -> dict[str, Any]:
     files = sorted((folder / "inputs").glob("*"))
     return {path.name: asdict(artefact(path, folder)) for path in files}
+
+
+def _refuse_other_release(folder: Path, release: str | None) -> None:
+    ours = _versions()["headrace"]
+    if release != ours:
+        raise ValueError(
+            f"{folder} must be continued with the release that it began with, headrace "
+            f"{release}; this is {ours}. Install that one, or start a new run."
+        )
 
 
 def _refuse_altered_inputs(folder: Path, stored: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from data.staging import Tier
 
 ROLES = ("sim", "train", "io")
+SITE_MODULE = "_headrace_site_"  # before the names of site files, which nobody imports
 
 _PACKAGES = Path(__file__).parents[2]
 _FOLDERS = (_PACKAGES / "site-configs", Path(__file__).parent / "site_configs")
@@ -65,7 +66,7 @@ def load_site(name_or_path: str) -> SiteFile:
             went wrong in it.
     """
     path = _find_site_file(name_or_path)
-    module_name = f"_headrace_site_{path.stem}"
+    module_name = f"{SITE_MODULE}{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise ValueError(f"a site file must be a Python file; got {path}.")

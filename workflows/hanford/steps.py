@@ -44,6 +44,7 @@ from simulators.random_fields import (
 from simulators.subsurface import FlowSolveError, FlowSolver, Forcing
 from surrogates.scores import coverage, rmse
 from workflows.engine.artefacts import Manifest, artefact
+from workflows.engine.ensemble import require_quorum
 from workflows.engine.events import Log
 from workflows.hanford.fields import (
     AQUIFER,
@@ -237,12 +238,7 @@ def summarise(
     aquifer = read_aquifer(folder / AQUIFER)
     n_members = sum(int(str(block.facts["members"])) for block in blocks)
     failed = failed_members(folder / STORE)
-    if len(failed) > (1 - record.quorum) * n_members:
-        raise ValueError(
-            f"at least {record.quorum:.0%} of the members must have a result; "
-            f"{len(failed)} of {n_members} failed, the first: "
-            f"{next(iter(failed.values()))} Lower ensemble.quorum to go on without."
-        )
+    require_quorum(failed, n_members, record.quorum)
     ensemble = open_ensemble(folder / STORE)
     mesh, forcing = flow_problem(aquifer)
     kriged = read_expansion(folder / prior.artefacts["prior"].path).mean

@@ -1,16 +1,23 @@
 """Tasks on threads and on processes: same manifests, same errors, same retries."""
 
+import sys
+from pathlib import Path
+
 import psutil
 import pytest
 
+from surrogates.distributed.launcher import TrainingError
 from workflows.engine.artefacts import Manifest
 from workflows.engine.campaign import gather
 from workflows.engine.events import read_events
 from workflows.engine.journal import read_journal
-from workflows.engine.parsl_setup import retry_cost
+from workflows.engine.parsl_setup import RETRIES, retry_cost
+from workflows.engine.site import load_site
 from workflows.engine.tasks import Task
+from workflows.engine.time_limit import LostProcessError, TimeLimitError
 
 SITES = ["laptop", "laptop_htex"]
+CHECKOUT = Path(__file__).parents[3]
 
 
 def sim(step, version="1"):
@@ -48,6 +55,14 @@ def test_threads_and_processes_give_the_same_manifests_on_one_thread(
     assert results["laptop"] == results["laptop_htex"]
 
 
+def words_of(process):
+    """The command line of a process, none if it has ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
 def test_processes_listen_on_the_loopback_address_only(campaign_on):
     import little_steps as steps
 
@@ -58,7 +73,7 @@ def test_processes_listen_on_the_loopback_address_only(campaign_on):
         family |= {
             process
             for process in psutil.process_iter()
-            if any(folder in word for word in process.cmdline())
+            if any(folder in word for word in words_of(process))
         }
         listening = [
             connection.laddr.ip.removeprefix("::ffff:")
@@ -114,9 +129,15 @@ def test_deterministic_error_is_raised_as_itself_and_not_retried(
 
 
 @pytest.mark.parametrize(
-    ("site", "name"), [("laptop", "fail_once"), ("laptop_htex", "die_once")]
+    ("site", "name", "cause"),
+    [
+        ("laptop", "fail_once", "OSError: [Errno 28] no space left on tier"),
+        ("laptop_htex", "die_once", "WorkerLost: "),
+    ],
 )
-def test_transient_failure_is_retried(tmp_path, campaign_on, site, name):
+def test_transient_failure_is_retried_and_recorded(
+    tmp_path, campaign_on, site, name, cause
+):
     import little_steps as steps
 
     with campaign_on(site) as campaign:
@@ -124,11 +145,101 @@ def test_transient_failure_is_retried(tmp_path, campaign_on, site, name):
     [line] = read_journal(tmp_path / "run" / "journal.jsonl")
     assert line["tries"] == 2
     assert starts(tmp_path / "run") == [f"{name}[0]"] * 2
+    [retry] = [e for e in read_events(tmp_path / "run") if e.get("event") == "retry"]
+    assert (retry["task"], retry["try"]) == (f"{name}[0]", 2)
+    assert retry["cause"].startswith(cause)
 
 
-def test_missing_file_is_not_a_transient_failure():
-    assert retry_cost(FileNotFoundError("grid.nc"), None) > 2
-    assert retry_cost(OSError("stale handle"), None) == 1
+@pytest.mark.parametrize(
+    ("error", "is_transient"),
+    [
+        (OSError("stale handle"), True),
+        (LostProcessError("killed"), True),
+        (TrainingError("rank 1 was killed"), True),
+        (TrainingError("loss is NaN", is_deterministic=True), False),
+        (FileNotFoundError("grid.nc"), False),
+        (TimeLimitError("30 s"), False),
+        (ValueError("diverged"), False),
+        (ImportError("libphysics"), False),
+    ],
+)
+def test_only_what_another_try_may_mend_is_retried(error, is_transient):
+    assert (retry_cost(error) <= RETRIES) == is_transient
+
+
+@pytest.mark.parametrize(
+    "site", ["laptop", pytest.param("laptop_htex", marks=pytest.mark.slow)]
+)
+def test_step_that_hangs_in_compiled_code_is_killed_at_its_limit(
+    tmp_path, campaign_on, site
+):
+    import little_steps as steps
+
+    endless = Task(steps.loop_in_compiled_code, "sim", "1", time_limit_s=3.0)
+    with (
+        pytest.raises(TimeLimitError, match="must end within 3 s; it was killed"),
+        campaign_on(site) as campaign,
+    ):
+        gather([campaign.submit(endless, steps.Number(1))])
+    process = int((tmp_path / "run" / "hanging").read_text())
+    assert not psutil.pid_exists(process), "the step outlived its limit"
+    assert len(starts(tmp_path / "run")) == 1, "it would hang again"
+
+
+def test_step_with_a_limit_gives_and_raises_what_it_does_without(campaign_on):
+    import little_steps as steps
+
+    limited = Task(steps.refuse_odd, "sim", "1", time_limit_s=60.0)
+    with campaign_on() as campaign:
+        [plain] = gather([campaign.submit(sim(steps.square), steps.Number(4))])
+        even = campaign.submit(limited, steps.Number(4))
+        odd = campaign.submit(limited, steps.Number(5))
+        lost = campaign.submit(
+            Task(steps.lose_process, "sim", "1", time_limit_s=60.0), steps.Number(1)
+        )
+        assert even.result().artefacts == plain.artefacts
+        with pytest.raises(ValueError, match="value must be even; got 5"):
+            odd.result()
+        with pytest.raises(LostProcessError, match="ended with code -9"):
+            lost.result()
+    retries = [e for e in read_events(campaign.folder) if e.get("event") == "retry"]
+    assert [e["task"] for e in retries] == ["lose_process[0]"] * RETRIES
+
+
+def test_failed_members_are_recorded_and_left_out_down_to_the_quorum(
+    tmp_path, campaign_on
+):
+    import little_steps as steps
+
+    def members(campaign):
+        task = sim(steps.refuse_odd)
+        return {i: campaign.submit(task, steps.Number(i)) for i in (0, 2, 3, 4)}
+
+    seeds = {0: 10, 2: 12, 3: 13, 4: 14}
+    with campaign_on() as campaign:
+        found = campaign.gather_members(members(campaign), seeds, quorum=0.75)
+        total = campaign.submit(
+            sim(steps.total), steps.Numbers(), squares=list(found.manifests.values())
+        )
+        assert gather([total])[0].facts["total"] == 0 + 4 + 16
+    assert found.failed == {3: "ValueError: value must be even; got 3."}
+    events = read_events(tmp_path / "run")
+    [event] = [e for e in events if e.get("event") == "member failed"]
+    assert (event["member"], event["seed"]) == (3, 13)
+    with (
+        pytest.raises(ValueError, match=r"at least 80% .* 1 of 4 failed, the first: V"),
+        campaign_on() as campaign,
+    ):
+        campaign.gather_members(members(campaign), seeds, quorum=0.8)
+
+
+def test_machine_that_fails_is_no_member_that_fails(campaign_on):
+    import little_steps as steps
+
+    with campaign_on() as campaign:
+        lost = {0: campaign.submit(sim(steps.lose_storage), steps.Number(1))}
+        with pytest.raises(ConnectionResetError, match="storage must answer"):
+            campaign.gather_members(lost, {0: 0}, quorum=0.0)
 
 
 def test_failure_drops_what_waits_for_a_thread(tmp_path, campaign_on):
@@ -180,6 +291,21 @@ def test_step_that_no_worker_can_import_is_refused(campaign_on):
         pytest.raises(ValueError, match="importable module"),
     ):
         campaign.submit(sim(local_step), steps.Numbers())
+
+
+def test_step_of_a_site_file_is_refused(tmp_path, campaign_on):
+    import little_steps as steps
+
+    text = (CHECKOUT / "site-configs" / "laptop.py").read_text()
+    path = tmp_path / "own.py"
+    path.write_text(text + "\n\ndef compute(record, folder, log):\n    pass\n")
+    load_site(str(path))
+    step = sys.modules["_headrace_site_own"].compute
+    with (
+        campaign_on() as campaign,
+        pytest.raises(ValueError, match="importable module; got _headrace_site_own"),
+    ):
+        campaign.submit(sim(step), steps.Numbers())
 
 
 def test_leaving_the_campaign_waits_for_what_was_submitted(campaign_on):

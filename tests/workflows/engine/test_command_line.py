@@ -11,7 +11,7 @@ import pytest
 
 from workflows.engine.campaign import gather
 from workflows.engine.journal import read_journal
-from workflows.engine.run_folder import locked, new_run_folder
+from workflows.engine.run_folder import Request, locked, new_run_folder, record_run
 from workflows.engine.tasks import Task
 
 CHECKOUT = Path(__file__).parents[3]
@@ -224,12 +224,51 @@ def test_continuing_with_other_code_warns(tmp_path, command):
     assert command("--run-dir", "run", "--size", "smoke").returncode == 0
     path = tmp_path / "run" / "run.json"
     stored = json.loads(path.read_text())
-    stored["git"], stored["versions"]["headrace"] = {"commit": 40 * "f"}, "0.0.1"
+    stored["git"] = {"commit": 40 * "f"}
     path.write_text(json.dumps(stored))
     continued = command("--run-dir", "run")
     assert continued.returncode == 0
     [warning] = [w for w in continued.stderr.splitlines() if w.startswith("warning")]
-    assert "began with headrace 0.0.1, commit ffffffffffff and continues" in warning
+    release = stored["versions"]["headrace"]
+    assert f"headrace {release}, commit ffffffffffff and continues" in warning
+
+
+def test_run_of_another_workflow_is_refused(tmp_path, command):
+    record_run(tmp_path, Request("weather", "smoke", {}, 0, "laptop", "", ()))
+    refused = command("--run-dir", ".")
+    assert refused.returncode == 2
+    assert "workflow of a continued run must stay 'weather'" in refused.stderr
+
+
+def test_run_of_another_release_is_refused(tmp_path):
+    request = Request("little", "smoke", {}, 0, "laptop", "", ())
+    record_run(tmp_path, request)
+    path = tmp_path / "run.json"
+    stored = json.loads(path.read_text())
+    stored["versions"]["headrace"] = "0.0.1"
+    path.write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match=r"began with, headrace 0\.0\.1; this is"):
+        record_run(tmp_path, request)
+    assert json.loads(path.read_text()) == stored
+
+
+def test_what_was_invalidated_stays_so_if_the_run_is_killed_then(tmp_path, command):
+    words = ["--run-dir", "run", "--size", "smoke"]
+    assert command(*words).returncode == 0
+    (tmp_path / "dying.py").write_text(
+        (CHECKOUT / "site-configs" / "laptop.py")
+        .read_text()
+        .replace("return [Thr", "os.kill(os.getpid(), 9)\n    return [Thr")
+    )
+    dying = [*words, "--site", "dying.py"]
+    unknown = command(*dying, "--invalidate", "squares")
+    assert unknown.returncode == 2
+    assert "got squares. There are: square, total." in unknown.stderr
+    killed = command(*dying, "--invalidate", "square")
+    assert killed.returncode == -9
+    assert "3 finished tasks will be computed again" in killed.stderr
+    assert not (tmp_path / "run" / "summary.json").exists()
+    assert "3 tasks computed, 0 reused" in command(*words).stderr
 
 
 def test_results_stand_only_while_they_are_of_a_complete_run(tmp_path, command):

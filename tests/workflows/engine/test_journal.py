@@ -7,7 +7,7 @@ import pytest
 
 from workflows.engine.campaign import gather
 from workflows.engine.events import read_events
-from workflows.engine.journal import read_journal
+from workflows.engine.journal import invalidate, read_journal
 from workflows.engine.tasks import Task
 
 
@@ -138,3 +138,48 @@ def test_result_that_cannot_be_made_durable_is_not_announced(campaign_on, monkey
 
     with pytest.raises(OSError, match="no space left on device"):
         pipeline()
+
+
+@pytest.fixture
+def journal(tmp_path):
+    return tmp_path / "run" / "journal.jsonl"
+
+
+def test_damaged_record_is_told_and_computed_again(run_squares, journal, capsys):
+    run_squares()
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines)[:-5])
+    run_squares()
+    assert capsys.readouterr().err == "", "a torn tail is usual after a kill"
+    lost = read_journal(journal)[1]["task"]
+    journal.write_bytes(b"".join([lines[0], b"garbage\n", *lines[2:]]))
+    assert run_squares()[1] == [lost]
+    assert "journal.jsonl is damaged in line 2; a task" in capsys.readouterr().err
+
+
+def test_invalidated_step_and_all_that_uses_it_are_computed_again(run_squares, journal):
+    first, computed = run_squares()
+    everything = sorted(computed)
+    assert invalidate(journal, ["little_steps:total"]) == 1
+    assert run_squares()[1] == ["total[0]"]
+    # the squares come out as they were, so the key of the total is the same
+    assert invalidate(journal, ["square"]) == 6
+    again, computed = run_squares()
+    assert sorted(computed) == everything
+    assert again.artefacts == first.artefacts
+    assert run_squares()[1] == [], "what was computed since then stands"
+
+
+def test_step_that_has_no_finished_task_is_not_invalidated(run_squares, journal):
+    run_squares(members=1)
+    before = journal.read_bytes()
+    with pytest.raises(ValueError, match=r"got cube\. There are: square, total\."):
+        invalidate(journal, ["square", "cube"])
+    assert journal.read_bytes() == before
+
+
+def test_torn_tail_does_not_spoil_an_invalidation(run_squares, journal):
+    run_squares(members=2)
+    journal.write_bytes(journal.read_bytes() + b'{"crc32": "')
+    assert invalidate(journal, ["square"]) == 3
+    assert len(run_squares(members=2)[1]) == 3

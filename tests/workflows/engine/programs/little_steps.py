@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import time
 from dataclasses import dataclass
@@ -56,6 +57,23 @@ def fill_disk(record, folder, log):
     with (folder / "large").open("wb") as stream:
         while True:
             stream.write(bytes(4096))
+
+
+def loop_in_compiled_code(record, folder, log):
+    """Hang, in a call that gives no signal and no other thread a chance."""
+    (folder / "hanging").write_text(str(os.getpid()))
+    re.match(r"(a+)+$", "a" * 40 + "b")
+
+
+def refuse_odd(record, folder, log):
+    if record.value % 2:
+        raise ValueError(f"value must be even; got {record.value}.")
+    os.write(1, b"what a library prints\n")
+    return square(record, folder, log)
+
+
+def lose_process(record, folder, log):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def fail_once(record, folder, log):
