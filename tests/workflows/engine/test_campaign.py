@@ -126,6 +126,18 @@ def test_transient_failure_is_retried(tmp_path, campaign_on, site, name):
     assert starts(tmp_path / "run") == [f"{name}[0]"] * 2
 
 
+def test_blocks_are_noted_from_submission_to_end(tmp_path, campaign_on):
+    import little_steps as steps
+
+    with campaign_on("laptop_htex") as campaign:
+        gather([campaign.submit(sim(steps.square), steps.Number(1))])
+    blocks = [e for e in read_events(tmp_path / "run") if e.get("event") == "block"]
+    assert {(e["executor"], e["block"]) for e in blocks} == {("processes", "0")}
+    assert blocks[0]["state"] == "pending"
+    assert blocks[0]["job"].isdigit()
+    assert (blocks[-1]["state"], blocks[-1]["outcome"]) == ("ended", "scaled_in")
+
+
 def test_missing_file_is_not_a_transient_failure():
     assert retry_cost(FileNotFoundError("grid.nc"), None) > 2
     assert retry_cost(OSError("stale handle"), None) == 1
