@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import platform
+import shlex
 import shutil
 import socket
 import subprocess
@@ -136,6 +137,12 @@ def locked(folder: Path) -> Iterator[None]:
         stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         stream.flush()
         yield
+
+
+def continue_command(workflow: str, folder: Path) -> str:
+    """The words that continue a run, for a shell."""
+    place = shlex.quote(str(folder.resolve()))
+    return f"python -m workflows.{workflow} --run-dir {place}"
 
 
 def require_space(folder: Path, n_bytes: int) -> None:

@@ -12,6 +12,7 @@ taken to agree. Events that are folded, besides `begin`, with their keys:
     epoch     training, epoch, epochs, status, seconds_left, curve (the key to draw)
     moved     key, bytes, source, target, seconds: a copy between two storage tiers
     decision  decision, reason
+    journal   task: a line of the journal, for readers outside of the driver
 """
 
 from collections import defaultdict
@@ -24,20 +25,35 @@ Event = Mapping[str, Any]  # of JSON
 
 @dataclass(slots=True)
 class Stage:
-    """The tasks of one step."""
+    """The tasks of one step.
+
+    Attributes:
+        submitted: as the driver counts; `done`, `failed` and `reused` too.
+        journalled: those of which a line of the journal was read; the driver's count
+            of a killed run is a second old.
+        running: those that started and have not ended.
+        first_start: when the first one started.
+        last_finish: when the last one finished.
+    """
 
     submitted: int = 0
     done: int = 0
     failed: int = 0
     reused: int = 0
+    journalled: set[str] = field(default_factory=set)
     running: set[str] = field(default_factory=set)
     first_start: float | None = None
     last_finish: float = 0.0
 
     @property
+    def n_done(self) -> int:
+        """Tasks computed since the driver began."""
+        return max(self.done, len(self.journalled))
+
+    @property
     def n_open(self) -> int:
         """Tasks that wait or run."""
-        return max(0, self.submitted - self.done - self.failed - self.reused)
+        return max(0, self.submitted - self.n_done - self.failed - self.reused)
 
     @property
     def n_running(self) -> int:
@@ -46,10 +62,10 @@ class Stage:
 
     def rate(self, now: float) -> float | None:
         """Tasks computed per second since the first one started."""
-        if self.first_start is None or not self.done:
+        if self.first_start is None or not self.n_done:
             return None
         until = now if self.n_open else self.last_finish
-        return self.done / max(until - self.first_start, 1e-3)
+        return self.n_done / max(until - self.first_start, 1e-3)
 
     def seconds_left(self, now: float) -> float | None:
         """Until the open tasks are done at the rate so far."""
@@ -172,6 +188,10 @@ def _finish(state: RunState, event: Event) -> None:
     stage.last_finish = event["time"]
 
 
+def _journal(state: RunState, event: Event) -> None:
+    state.stages[stage_of(event["task"])].journalled.add(event["task"])
+
+
 def _block(state: RunState, event: Event) -> None:
     name = event["executor"], event["block"]
     block = state.blocks.get(name)
@@ -208,6 +228,7 @@ _FOLDS: Mapping[str, Callable[[RunState, Event], None]] = {
     "failed": lambda state, event: state.failures.append(event),
     "retry": lambda state, event: state.retries.append(event),
     "block": _block,
+    "journal": _journal,
     "epoch": _epoch,
     "moved": _moved,
     "decision": lambda state, event: state.decisions.append(event),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from workflows.engine.run_state import RunState, Stage, Training
 
@@ -23,20 +24,23 @@ def tables(state: RunState, now: float) -> Group:
     parts: list[RenderableType] = [_stage_table(state, now)]
     if state.blocks:
         parts.append(_block_table(state, now))
-    parts += [f"  {_describe_training(t)}" for t in state.trainings.values()]
-    parts += [f"  {text}" for text in _describe_moves(state)]
+    told = [_describe_training(t) for t in state.trainings.values()]
+    told += _describe_moves(state)
     if state.retries:
-        parts.append(f"  {len(state.retries)} retries, last of {_last_retry(state)}")
+        last = state.retries[-1]
+        told.append(
+            f"{len(state.retries)} retries, the last of {last['task']}: {last['cause']}"
+        )
     if state.decisions:
         last = state.decisions[-1]
-        parts.append(f"  decided: {last['decision']}, since {last['reason']}")
-    return Group(*parts)
+        told.append(f"decided: {last['decision']}, since {last['reason']}")
+    return Group(*parts, *(Text(f"  {text}") for text in told))
 
 
 def line(state: RunState, now: float) -> str:
     """The stages that are not over, waiting blocks, running trainings, in one line."""
     stages = [
-        f"{name} {stage.done + stage.reused}/{stage.submitted}" + _remarks(stage)
+        f"{name} {stage.n_done + stage.reused}/{stage.submitted}" + _remarks(stage)
         for name, stage in state.stages.items()
         if stage.n_open
     ]
@@ -90,7 +94,7 @@ def _stage_table(state: RunState, now: float) -> Table:
         table.add_column(name, justify="right")
     for name, stage in state.stages.items():
         rate, n_running = stage.rate(now), stage.n_running
-        counts = stage.done, n_running, stage.n_open - n_running
+        counts = stage.n_done, n_running, stage.n_open - n_running
         table.add_row(
             name,
             *(str(count) for count in (*counts, stage.failed, stage.reused)),
@@ -126,15 +130,11 @@ def _describe_epoch(training: Training) -> str:
 
 def _describe_moves(state: RunState) -> list[str]:
     return [
-        f"{source} -> {target}: {size(moves.bytes)} in {moves.copies} copies"
+        f"{source} -> {target}: {size(moves.bytes)} in {moves.copies} "
+        f"{'copy' if moves.copies == 1 else 'copies'}"
         + (f", {size(moves.bytes / moves.seconds)}/s" if moves.seconds else "")
         for (source, target), moves in state.moves.items()
     ]
-
-
-def _last_retry(state: RunState) -> str:
-    last = state.retries[-1]
-    return f"{last['task']} ({last['cause']})"
 
 
 def _remarks(stage: Stage) -> str:

@@ -133,8 +133,8 @@ def test_tables_tell_everything_that_there_is():
     for words in (
         *("simulate", "20 s", "4711", "pending"),
         "training network: epoch 4/5, loss 1.0, 30 s left; loss █▃▁ 1",
-        "nvme -> file_system: 2 MB in 1 copies, 4 MB/s",
-        "1 retries, last of simulate[0] (worker lost)",
+        "nvme -> file_system: 2 MB in 1 copy, 4 MB/s",
+        "1 retries, the last of simulate[0]: worker lost",
         "decided: stop, since error",
     ):
         assert words in screen.getvalue()
