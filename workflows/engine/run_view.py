@@ -28,9 +28,8 @@ def tables(state: RunState, now: float) -> Group:
     told += _describe_moves(state)
     if state.retries:
         last = state.retries[-1]
-        told.append(
-            f"{len(state.retries)} retries, the last of {last['task']}: {last['cause']}"
-        )
+        retries = counted(len(state.retries), "retry", "retries")
+        told.append(f"{retries}, the last of {last['task']}: {last['cause']}")
     if state.decisions:
         last = state.decisions[-1]
         told.append(f"decided: {last['decision']}, since {last['reason']}")
@@ -70,6 +69,11 @@ def size(n_bytes: float) -> str:
             return f"{n_bytes:.3g} {unit}"
         n_bytes /= _KILO
     return f"{n_bytes:.4g} TB"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number of things, in words."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def sparkline(values: Sequence[float]) -> str:
@@ -130,8 +134,8 @@ def _describe_epoch(training: Training) -> str:
 
 def _describe_moves(state: RunState) -> list[str]:
     return [
-        f"{source} -> {target}: {size(moves.bytes)} in {moves.copies} "
-        f"{'copy' if moves.copies == 1 else 'copies'}"
+        f"{source} -> {target}: {size(moves.bytes)} in "
+        + counted(moves.copies, "copy", "copies")
         + (f", {size(moves.bytes / moves.seconds)}/s" if moves.seconds else "")
         for (source, target), moves in state.moves.items()
     ]

@@ -134,7 +134,7 @@ def test_tables_tell_everything_that_there_is():
         *("simulate", "20 s", "4711", "pending"),
         "training network: epoch 4/5, loss 1.0, 30 s left; loss █▃▁ 1",
         "nvme -> file_system: 2 MB in 1 copy, 4 MB/s",
-        "1 retries, the last of simulate[0]: worker lost",
+        "1 retry, the last of simulate[0]: worker lost",
         "decided: stop, since error",
     ):
         assert words in screen.getvalue()
