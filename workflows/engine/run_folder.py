@@ -174,8 +174,8 @@ def sweep_leftovers(folder: Path) -> None:
 
 
 def retract_results(folder: Path) -> None:
-    """Remove summary and report: they say that a run is complete."""
-    for name in ("summary.json", "report.html"):
+    """Remove summary, report and crate: they say that a run is complete."""
+    for name in ("summary.json", "report.html", "ro-crate-metadata.json"):
         (folder / name).unlink(missing_ok=True)
 
 

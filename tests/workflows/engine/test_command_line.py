@@ -224,7 +224,8 @@ def test_continuing_with_other_code_warns(tmp_path, command):
     assert command("--run-dir", "run", "--size", "smoke").returncode == 0
     path = tmp_path / "run" / "run.json"
     stored = json.loads(path.read_text())
-    stored["git"], stored["versions"]["headrace"] = {"commit": 40 * "f"}, "0.0.1"
+    stored["git"] = {"commit": 40 * "f", "is_dirty": False}
+    stored["versions"]["headrace"] = "0.0.1"
     path.write_text(json.dumps(stored))
     continued = command("--run-dir", "run")
     assert continued.returncode == 0
