@@ -45,8 +45,10 @@ def describe_run(folder: Path) -> list[Section]:
 def _describe_work(timeline: Timeline) -> str:
     spans = [span for worker in timeline.workers for span in worker.spans]
     hosts = {worker.host for worker in timeline.workers}
+    n_tasks = len({span.task for span in spans})
+    tries = f" in {len(spans)} tries" if len(spans) > n_tasks else ""
     words = (
-        f"{counted(len(spans), 'task')} ran on "
+        f"{counted(n_tasks, 'task')} ran{tries} on "
         f"{counted(len(timeline.workers), 'worker')} of "
         f"{counted(len(hosts), 'host')} in {duration(timeline.seconds)}; the workers "
         f"were busy {timeline.busy_share:.0%} of the time."

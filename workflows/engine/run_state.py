@@ -68,9 +68,9 @@ class Stage:
         return self.n_done / max(until - self.first_start, 1e-3)
 
     def seconds_left(self, now: float) -> float | None:
-        """Until the open tasks are done at the rate so far."""
+        """Until the open tasks are done at the rate so far; None where none runs."""
         rate = self.rate(now)
-        return self.n_open / rate if rate and self.n_open else None
+        return self.n_open / rate if rate and self.n_running else None
 
 
 @dataclass(slots=True)

@@ -56,6 +56,13 @@ def test_open_tasks_run_or_wait_and_the_rate_tells_what_is_left():
     assert stage.seconds_left(120.0) == 25.0
 
 
+def test_no_time_is_left_to_tell_where_no_task_runs():
+    done = task("start", 110.0, 0), task("finish", 112.0, 0)
+    state = folded(*done, stages(112.0, submitted=2, done=1))
+    assert state.stages["simulate"].rate(120.0) == 0.1
+    assert state.stages["simulate"].seconds_left(120.0) is None
+
+
 def test_rate_of_a_stage_that_is_over_stays():
     done = task("start", 110.0, 0), task("finish", 112.0, 0)
     state = folded(*done, stages(112.0, submitted=1, done=1))
@@ -114,6 +121,7 @@ def test_bytes_add_up_per_edge():
 def test_tables_tell_everything_that_there_is():
     state = folded(
         stages(101.0, submitted=4, done=1),
+        *(task("start", 120.0, n) for n in range(2)),
         block(110.0, "pending"),
         *(epoch(110.0 + n, n, 4.0 / n) for n in (1, 2, 4)),
         {
@@ -131,7 +139,7 @@ def test_tables_tell_everything_that_there_is():
     screen = io.StringIO()
     Console(file=screen, width=100).print(tables(state, 130.0))
     for words in (
-        *("simulate", "20 s", "4711", "pending"),
+        *("simulate", "30 s", "4711", "pending"),
         "training network: epoch 4/5, loss 1.0, 30 s left; loss █▃▁ 1",
         "nvme -> file_system: 2 MB in 1 copy, 4 MB/s",
         "1 retry, the last of simulate[0]: worker lost",
