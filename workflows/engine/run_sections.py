@@ -1,5 +1,6 @@
 """The section of a report that tells how the run went, whatever the workflow."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,18 @@ from workflows.engine.run_view import counted, duration
 from workflows.engine.timeline import Timeline, Worker, build_timeline
 
 MAX_ROWS = 24
+MAX_CAUSE = 200
+
+FAULTS = {
+    "retry": ("retry", "retries", "ran again"),
+    "failed": ("failed task", "failed tasks", "given up"),
+    "member failed": ("failed member", "failed members", "left out"),
+    "training stopped": ("early end", "early ends", "its last good state is used"),
+    "checkpoint discarded": ("bad checkpoint", "bad checkpoints", "trained anew"),
+    "journal damaged": ("damaged journal", "damaged journals", "computed again"),
+    "corrupt replica": ("bad replica", "bad replicas", "fetched again"),
+}
+"""Events of faults: one, several, and the consequence."""
 
 Event = Mapping[str, Any]  # of JSON
 
@@ -64,13 +77,14 @@ def _describe_faults(events: Sequence[Event], timeline: Timeline) -> str:
     n_cut_off = sum(
         span.ending == "cut off" for w in timeline.workers for span in w.spans
     )
-    kinds = [event.get("event") for event in events]
+    kinds = Counter(event.get("event") for event in events)
     told = [
-        counted(kinds.count("retry"), "retry", "retries"),
-        counted(kinds.count("failed"), "failed task"),
-        counted(n_cut_off, "task") + " cut off with the worker or driver",
+        counted(kinds[kind], one, many)
+        for kind, (one, many, _) in FAULTS.items()
+        if kinds[kind]
     ]
-    told = [words for words in told if not words.startswith("0 ")]
+    if n_cut_off:
+        told.append(f"{counted(n_cut_off, 'task')} cut off with the worker or driver")
     return f"Faults: {', '.join(told) or 'none'}."
 
 
@@ -113,22 +127,27 @@ def _work_of(workers: Sequence[Worker]) -> list[str]:
 
 
 def _faults(events: Sequence[Event]) -> list[Grid]:
-    words = {"retry": "ran again", "failed": "given up"}
-    found = [event for event in events if event.get("event") in words]
+    found = [event for event in events if event.get("event") in FAULTS]
     if not found:
         return []
     rows = [
-        [
-            event["task"],
-            words[event["event"]],
-            str(event.get("cause") or event.get("error"))[:200],
-        ]
+        [_what(event), FAULTS[event["event"]][2], _cause(event)]
         for event in found[:MAX_ROWS]
     ]
-    caption = "Tasks that failed on the way."
+    caption = "What went wrong on the way, and what was done about it."
     if len(found) > MAX_ROWS:
         caption += f" The first {MAX_ROWS} of {len(found)}."
-    return [Grid(["task", "consequence", "cause"], rows, caption)]
+    return [Grid(["what", "consequence", "cause"], rows, caption)]
+
+
+def _what(event: Event) -> str:
+    if "member" in event:
+        return f"member {event['member']}"
+    return str(event.get("task") or event.get("key") or event["event"])
+
+
+def _cause(event: Event) -> str:
+    return str(event.get("cause") or event.get("error") or "")[:MAX_CAUSE]
 
 
 def _decisions(decisions: Sequence[Event], began: float) -> Grid:

@@ -152,12 +152,14 @@ def test_faults_and_decisions_are_told_with_their_causes(tmp_path):
     assert section.text[1] == "Faults: none."
     log({"event": "retry", "task": "s[0]", "cause": "worker lost", "try": 1})
     log({"event": "failed", "task": "s[1]", "error": "ValueError('n')"})
+    log({"event": "member failed", "task": "s[2]", "member": 5, "cause": "NaN"})
     log({"event": "decision", "decision": "stop", "reason": "error below 1 %"})
     close_event_logs(tmp_path)
     faults, decisions = describe_run(tmp_path)
-    assert faults.text[1] == "Faults: 1 retry, 1 failed task."
+    assert faults.text[1] == "Faults: 1 retry, 1 failed task, 1 failed member."
     assert faults.tables[1].rows == [
         ["s[0]", "ran again", "worker lost"],
         ["s[1]", "given up", "ValueError('n')"],
+        ["member 5", "left out", "NaN"],
     ]
     assert decisions.tables[0].rows[0][1:] == ["stop", "error below 1 %"]
