@@ -40,19 +40,14 @@ class Reader:
         if run is None:
             raise FileNotFoundError(f"{folder} must hold run.json; got none.")
         self.folder, self.run = folder, run
-        self.state, self.n_finished = RunState(), 0
+        self.state, self._finished = RunState(), set[str]()
         self._events = Tail(folder / "events", "*.jsonl")
         self._journal = Tail(folder, "journal.jsonl")
 
     def look(self) -> Verdict:
         """Take in what was written since the last look, and judge the run."""
         verdict_before = judge(self.folder, self._events.last, time.time())
-        finished = self._journal.records()
-        self.n_finished += len(finished)
-        lines = [
-            {"event": "journal", "task": line["task"], "time": line["finished"]}
-            for line in finished
-        ]
+        lines = self._journal_events()
         self.state.fold(in_order([*self._events.records(), *lines]))
         if verdict_before.is_over:  # what it wrote last has been read
             verdict = judge(self.folder, self._events.last, time.time())
@@ -63,6 +58,11 @@ class Reader:
                 stage.running.clear()
         return verdict
 
+    @property
+    def n_finished(self) -> int:
+        """Tasks whose results are kept."""
+        return len(self._finished)
+
     def now(self, verdict: Verdict) -> float:
         """The time by which rates count: the last event's, once the run is over."""
         is_over = verdict.is_over and self.state.last is not None
@@ -71,6 +71,17 @@ class Reader:
     def continuation(self) -> str:
         """The command that continues the run."""
         return continue_command(self.run["workflow"], self.folder)
+
+    def _journal_events(self) -> list[dict[str, Any]]:
+        """New lines of the journal; one may take back, by their keys, earlier ones."""
+        found = []
+        for line in self._journal.records():
+            self._finished.difference_update(line.get("invalidated", ()))
+            if {"key", "task", "finished"} <= line.keys():
+                self._finished.add(line["key"])
+                times = {"time": line["finished"], "task": line["task"]}
+                found.append({"event": "journal", **times})
+        return found
 
     def answer(self, verdict: Verdict) -> dict[str, Any]:
         """The object of `--json`; its keys are those that `--help` lists."""

@@ -128,7 +128,7 @@ def test_actions_tell_start_and_continuation_with_code_settings_and_results(enti
 
 def test_names_are_quoted_and_digests_of_the_journal_are_taken(tmp_path):
     known = {"path": "fields/a b.npz", "bytes": 5, "sha256": 64 * "f"}
-    head = {"task": "square[0]", "artefacts": {"field": known}}
+    head = {"key": "a", "task": "square[0]", "artefacts": {"field": known}}
     body = (json.dumps(head)[1:] + "\n").encode()
     line = f'{{"crc32": "{zlib.crc32(body):08x}", '.encode() + body
     (tmp_path / "journal.jsonl").write_bytes(line)

@@ -199,17 +199,26 @@ def test_root_cause_is_what_follows_the_last_frame():
     assert root_cause("KeyError: 'a'\n") == "KeyError: 'a'"
 
 
+def write_run(folder):
+    names = ("workflow", "run_id", "size", "seed", "config", "inputs", "versions")
+    run = dict.fromkeys(names, "") | {"git": None, "continuations": []}
+    (folder / "run.json").write_text(json.dumps(run | {"site": "laptop"}))
+
+
+def test_invalidated_tasks_are_not_kept(tmp_path):
+    write_run(tmp_path)
+    lines = [{"key": k, "task": f"s[{k}]", "finished": 1.0} for k in "abc"]
+    lines += [{"invalidated": ["a", "b"]}, lines[0]]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "journal.jsonl").write_text(text)
+    reader = Reader(tmp_path)
+    reader.look()
+    assert reader.n_finished == 2
+
+
 def test_following_reads_only_what_is_new(tmp_path):
     log = event_log(tmp_path, "worker")
-    (tmp_path / "run.json").write_text(
-        json.dumps(
-            dict.fromkeys(
-                ("workflow", "run_id", "size", "seed", "config", "inputs", "versions"),
-                "",
-            )
-            | {"git": None, "continuations": [], "site": "laptop"}
-        )
-    )
+    write_run(tmp_path)
     for number in range(1000):
         log({"event": "start", "task": f"square[{number}]"})
     reader = Reader(tmp_path)
