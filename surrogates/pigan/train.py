@@ -135,6 +135,7 @@ def train_pigan(
                 "seconds_left": seconds_left(
                     began, epoch + 1 - first, n_epochs - first
                 ),
+                "curve": "moment_distance",
                 **losses,
                 **facts,
             }

@@ -108,6 +108,7 @@ def train_head_network(
                 "members": n,
                 "training_rmse_m": training,
                 "held_out_rmse_m": error,
+                "curve": "held_out_rmse_m",
                 "seconds_left": seconds_left(
                     began, epoch + 1 - first, n_epochs - first
                 ),

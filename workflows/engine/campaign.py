@@ -17,6 +17,7 @@ from parsl.dataflow.errors import PropagatedException
 from parsl.dataflow.futures import AppFuture
 
 from workflows.engine.artefacts import Manifest
+from workflows.engine.blocks import watched_blocks
 from workflows.engine.endings import tell
 from workflows.engine.ensemble import Members, require_quorum
 from workflows.engine.events import close_event_logs, event_log
@@ -244,11 +245,14 @@ def open_campaign(
     """
     with ExitStack() as stack:
         stack.callback(close_event_logs, folder)
+        log = event_log(folder)
+        log({"event": "begin", "site": site_file.site.name})
         stack.enter_context(parsl_warnings_to(folder / "parsl"))
         journal = Journal(folder / "journal.jsonl")
         stack.callback(journal.finish)
         _tell_of_damage(journal, folder)
         config = parsl_config(site_file, journal, folder)
+        stack.enter_context(watched_blocks(config.executors, log))
         kernel = stack.enter_context(opened_kernel(config))
         stack.enter_context(progress)
         campaign = Campaign(folder, seed, site_file.site, journal, kernel, progress)

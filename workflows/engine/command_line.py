@@ -232,6 +232,7 @@ def _run(
     from rich.console import Console
 
     from workflows.engine.campaign import open_campaign
+    from workflows.engine.crate import write_crate
     from workflows.engine.progress import Progress
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -239,6 +240,7 @@ def _run(
     progress = Progress(Console(stderr=True), folder)
     with open_campaign(folder, seed, site_file, progress) as campaign:
         closing = workflow.run(config, campaign)
+    write_crate(folder)
     (folder / "failure.txt").unlink(missing_ok=True)  # of an earlier attempt
     tell(progress.summary())
     typer.echo(closing)

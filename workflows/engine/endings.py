@@ -4,7 +4,6 @@
 """
 
 import os
-import shlex
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from workflows.engine.run_folder import retract_results
+from workflows.engine.run_folder import continue_command, retract_results
 
 _BAD_ARGUMENTS = (
     ValueError,
@@ -47,7 +46,7 @@ def bad_arguments_exit_2() -> Iterator[None]:
 def failures_exit_1(folder: Path, workflow: str) -> Iterator[None]:
     """Say what went wrong on one screen; the traceback goes to a file of the run."""
     program = f"python -m workflows.{workflow}"
-    continuation = f"{program} --run-dir {shlex.quote(str(folder))}"
+    continuation = continue_command(workflow, folder)
     try:
         yield
     except KeyboardInterrupt:

@@ -16,9 +16,6 @@ from typing import Any
 
 Log = Callable[[Mapping[str, object]], None]
 
-_EPOCH = b'"event": "epoch"'
-_TAIL_BYTES = 4096
-
 _lock = threading.Lock()
 _descriptors: dict[Path, int] = {}
 
@@ -51,45 +48,69 @@ def close_event_logs(folder: Path) -> None:
             os.close(_descriptors.pop(path))
 
 
+class Tail:
+    """What was appended to JSON Lines files since the last look; torn lines wait.
+
+    Attributes:
+        last: time of the newest file [s since 1970], None without files.
+    """
+
+    def __init__(
+        self, folder: Path, pattern: str, *, skips_present: bool = False
+    ) -> None:
+        """Follow the files of `folder` that match, from their beginning or their end.
+
+        Args:
+            folder: where they lie or will lie.
+            pattern: of their names.
+            skips_present: leave out what they hold now.
+        """
+        self._folder, self._pattern = folder, pattern
+        self._read: dict[Path, int] = {}
+        self.last: float | None = None
+        if skips_present:
+            self._read = {path: path.stat().st_size for path in self._paths()}
+
+    def records(self) -> list[dict[str, Any]]:
+        """The new records, file by file; what is no JSON object is left out."""
+        found = []
+        for path in self._paths():
+            status, known = path.stat(), self._read.get(path, 0)
+            self.last = max(self.last or 0.0, status.st_mtime)
+            if status.st_size == known:
+                continue
+            if status.st_size < known:  # a torn end was cut off
+                known = 0
+            with path.open("rb") as stream:
+                stream.seek(known)
+                new = stream.read()
+            whole = new[: new.rfind(b"\n") + 1]
+            self._read[path] = known + len(whole)
+            found += [record for record in map(_parsed, whole.splitlines()) if record]
+        return found
+
+    def _paths(self) -> list[Path]:
+        return sorted(self._folder.glob(self._pattern))
+
+
 def read_events(folder: Path) -> list[dict[str, Any]]:
     """All events of a run in the order of their times, without torn lines."""
-    events = []
-    for path in sorted((folder / "events").glob("*.jsonl")):
-        for line in path.read_bytes().splitlines():
-            event = _parsed(line)
-            if event is not None:
-                events.append(event)
+    return in_order(Tail(folder / "events", "*.jsonl").records())
+
+
+def in_order(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Events of several writers merged by time; what has none is no event."""
+    events = [record for record in records if "time" in record]
     return sorted(events, key=lambda event: event["time"])
 
 
-def running_trainings(folder: Path, since: float) -> list[dict[str, Any]]:
-    """The last `epoch` event of each training that has not come to its last epoch.
-
-    Args:
-        folder: the run folder.
-        since: time [s since 1970] before which a process counts as gone.
-    """
-    found = []
-    for path in sorted((folder / "events").glob("*.jsonl")):
-        if path.stat().st_mtime < since:
-            continue
-        with path.open("rb") as stream:
-            stream.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-            lines = stream.read().splitlines()
-        last = next((line for line in reversed(lines) if _EPOCH in line), None)
-        event = _parsed(last) if last else None
-        if event and event["epoch"] < event["epochs"]:
-            found.append(event)
-    return found
-
-
 def _parsed(line: bytes) -> dict[str, Any] | None:
-    """The event of a line, None if the line is torn."""
+    """The object of a line, None if the line is torn."""
     try:
-        event = json.loads(line)
+        record = json.loads(line)
     except ValueError:
         return None
-    return event if isinstance(event, dict) and "time" in event else None
+    return record if isinstance(record, dict) else None
 
 
 def _descriptor(path: Path) -> int:

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import platform
+import shlex
 import shutil
 import socket
 import subprocess
@@ -138,6 +139,12 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def continue_command(workflow: str, folder: Path) -> str:
+    """The words that continue a run, for a shell."""
+    place = shlex.quote(str(folder.resolve()))
+    return f"python -m workflows.{workflow} --run-dir {place}"
+
+
 def require_space(folder: Path, n_bytes: int) -> None:
     """Refuse a run that will not fit.
 
@@ -167,8 +174,8 @@ def sweep_leftovers(folder: Path) -> None:
 
 
 def retract_results(folder: Path) -> None:
-    """Remove summary and report: they say that a run is complete."""
-    for name in ("summary.json", "report.html"):
+    """Remove summary, report and crate: they say that a run is complete."""
+    for name in ("summary.json", "report.html", "ro-crate-metadata.json"):
         (folder / name).unlink(missing_ok=True)
 
 

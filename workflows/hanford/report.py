@@ -16,6 +16,7 @@ from workflows.engine.report import (
     write_report,
     write_summary,
 )
+from workflows.engine.run_sections import describe_run
 from workflows.hanford import generative_sections, lead, sections
 from workflows.hanford.config import HanfordConfig
 from workflows.hanford.fields import AQUIFER
@@ -67,6 +68,7 @@ def write_results(folder: Path, config: HanfordConfig, results: Results) -> str:
             generative_sections.describe_generator(
                 folder, aquifer, config, results.pigan, results.joint_law
             ),
+            *describe_run(folder),
         ],
         provenance=_provenance(run, aquifer),
     )

@@ -242,6 +242,18 @@ def test_machine_that_fails_is_no_member_that_fails(campaign_on):
             campaign.gather_members(lost, {0: 0}, quorum=0.0)
 
 
+def test_blocks_are_noted_from_submission_to_end(tmp_path, campaign_on):
+    import little_steps as steps
+
+    with campaign_on("laptop_htex") as campaign:
+        gather([campaign.submit(sim(steps.square), steps.Number(1))])
+    blocks = [e for e in read_events(tmp_path / "run") if e.get("event") == "block"]
+    assert {(e["executor"], e["block"]) for e in blocks} == {("processes", "0")}
+    assert blocks[0]["state"] == "pending"
+    assert blocks[0]["job"].isdigit()
+    assert (blocks[-1]["state"], blocks[-1]["outcome"]) == ("ended", "scaled_in")
+
+
 def test_failure_drops_what_waits_for_a_thread(tmp_path, campaign_on):
     import little_steps as steps
 

@@ -224,7 +224,7 @@ def test_continuing_with_other_code_warns(tmp_path, command):
     assert command("--run-dir", "run", "--size", "smoke").returncode == 0
     path = tmp_path / "run" / "run.json"
     stored = json.loads(path.read_text())
-    stored["git"] = {"commit": 40 * "f"}
+    stored["git"] = {"commit": 40 * "f", "is_dirty": False}
     path.write_text(json.dumps(stored))
     continued = command("--run-dir", "run")
     assert continued.returncode == 0

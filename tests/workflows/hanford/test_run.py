@@ -116,9 +116,13 @@ def test_a_run_leaves_what_the_design_promises(undisturbed):
             *("pairs", "training", "learning", "cost"),
             *("generator_log_transmissivity", "generator_hydraulic_head"),
             *("generated_pairs", "generator_correlation", "generator_spread"),
-            "generator_training",
+            *("generator_training", "timeline"),
         )
     }
+    assert "Faults: none." in (folder / "report.html").read_text()
+    crate = json.loads((folder / "ro-crate-metadata.json").read_text())["@graph"]
+    told = {entity["@id"]: entity.get("sha256") for entity in crate}
+    assert artefacts_of(folder).items() <= told.items()
 
 
 def test_processes_give_the_metrics_and_the_bits_of_threads(

@@ -1,0 +1,1 @@
+"""A live or dead run, read from its files: `python -m workflows.status RUN`."""
