@@ -18,7 +18,7 @@ from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from parsl.jobs.states import JobState, JobStatus
 
 from workflows.engine.journal import Journal
-from workflows.engine.site import SiteFile
+from workflows.engine.site import SiteFile, require_environment
 
 RETRIES = 2
 
@@ -65,9 +65,11 @@ def parsl_config(site_file: SiteFile, journal: Journal, folder: Path) -> parsl.C
     """A fresh Parsl configuration; each serves one load only.
 
     Raises:
-        ValueError: if a role of the site names no executor, or if Parsl's unquoted
-            shell commands could not start workers in the folder.
+        ValueError: if the site needs what the environment lacks, if a role names no
+            executor, or if Parsl's unquoted shell commands could not start workers in
+            the folder.
     """
+    require_environment(site_file.site)
     executors = site_file.executors()
     has_workers = any(hasattr(executor, "provider") for executor in executors)
     if has_workers and len(str(folder).split()) > 1:
@@ -110,14 +112,25 @@ def explain_failed_blocks(executor: Any, status: dict[str, JobStatus]) -> None: 
     states = [job.state for job in status.values()]
     if not states or not all(s in (JobState.FAILED, JobState.MISSING) for s in states):
         return
-    last = list(status.values())[-1]
-    stderr = (last.stderr_summary or last.message or "no output").strip()
+    block, last = list(status.items())[-1]
+    tail = _stderr_of(executor, block).strip() or last.message or "no output"
+    how = f"exit code {last.exit_code}" if last.exit_code else last.state.name
     executor.set_bad_state_and_fail_all(
         RuntimeError(
-            f"workers of executor {executor.label} must start; got exit code "
-            f"{last.exit_code}. Their output ended in:\n{stderr[-1000:]}"
+            f"workers of executor {executor.label} must start; got {how}. Their output "
+            f"ended in:\n{tail[-1000:]}"
         )
     )
+
+
+def _stderr_of(executor: Any, block: str) -> str:  # noqa: ANN401  # as above
+    """What a block wrote to its standard error; not every scheduler says where."""
+    script_dir = getattr(executor.provider, "script_dir", None)
+    if not script_dir:
+        return ""
+    names = f"parsl.{executor.label}.block-{block}.*err"
+    paths = sorted(Path(script_dir).glob(names))
+    return paths[-1].read_text(errors="replace") if paths else ""
 
 
 @contextmanager
