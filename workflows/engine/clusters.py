@@ -44,12 +44,7 @@ class LocalBlocks(LocalProvider):
 
 
 class _Scheduler(ClusterProvider):
-    """Looks at the queue more often than Parsl's minute; says why a job is refused."""
-
-    @property
-    def status_polling_interval(self) -> int:
-        """Seconds between looks at the queue."""
-        return poll_seconds()
+    """Says why a job is refused; below Parsl's providers, whose `super()` finds it."""
 
     def execute_wait(
         self, cmd: str, timeout: int | None = None
@@ -66,9 +61,13 @@ class _Scheduler(ClusterProvider):
 class SlurmBlocks(SlurmProvider, _Scheduler):
     """Slurm jobs. Its constructor runs `sacct`: build it in `executors()` only."""
 
+    status_polling_interval = property(lambda _: poll_seconds())  # Parsl: a minute
+
 
 class LsfBlocks(LSFProvider, _Scheduler):
     """LSF jobs."""
+
+    status_polling_interval = property(lambda _: poll_seconds())  # Parsl: a minute
 
 
 def block_options(

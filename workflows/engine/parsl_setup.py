@@ -21,6 +21,7 @@ from workflows.engine.journal import Journal
 from workflows.engine.site import SiteFile, require_environment
 
 RETRIES = 2
+MISSING_BLOCKS = 3
 
 _PERMANENT_OS_ERRORS = (
     FileNotFoundError,
@@ -108,11 +109,18 @@ def retry_cost(error: BaseException, _task: object) -> int:
 
 
 def explain_failed_blocks(executor: Any, status: dict[str, JobStatus]) -> None:  # noqa: ANN401  # parsl's executors are untyped
-    """Parsl block error handler: stop when every block failed, and show its stderr."""
-    states = [job.state for job in status.values()]
-    if not states or not all(s in (JobState.FAILED, JobState.MISSING) for s in states):
+    """Parsl block error handler: stop where workers do not start, and say why.
+
+    A block whose workers never reported is MISSING to Parsl; one that did report and
+    then ended, for whatever reason, is replaced by the next. Stops when no block waits
+    or runs and all of them, or the last three, are missing.
+    """
+    blocks = sorted(status.items(), key=lambda item: int(item[0]))
+    newest = [job.state for _, job in blocks[-MISSING_BLOCKS:]]
+    is_any_alive = any(not job.terminal for _, job in blocks)
+    if is_any_alive or set(newest) != {JobState.MISSING}:
         return
-    block, last = list(status.items())[-1]
+    block, last = blocks[-1]
     tail = _stderr_of(executor, block).strip() or last.message or "no output"
     how = f"exit code {last.exit_code}" if last.exit_code else last.state.name
     executor.set_bad_state_and_fail_all(

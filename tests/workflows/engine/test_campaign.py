@@ -2,12 +2,13 @@
 
 import psutil
 import pytest
+from parsl.jobs.states import JobState, JobStatus
 
 from workflows.engine.artefacts import Manifest
 from workflows.engine.campaign import gather
 from workflows.engine.events import read_events
 from workflows.engine.journal import read_journal
-from workflows.engine.parsl_setup import retry_cost
+from workflows.engine.parsl_setup import explain_failed_blocks, retry_cost
 from workflows.engine.tasks import Task
 
 SITES = ["laptop", "laptop_htex"]
@@ -190,3 +191,30 @@ def test_leaving_the_campaign_waits_for_what_was_submitted(campaign_on):
         last = campaign.submit(sim(steps.total), steps.Numbers(), squares=[square])
     assert last.done()
     assert last.result().facts["total"] == 9
+
+
+@pytest.mark.parametrize(
+    ("states", "stops"),
+    [
+        ("MISSING", True),
+        ("MISSING MISSING", True),
+        ("MISSING PENDING", False),
+        ("FAILED", False),  # it had started: the next takes its tasks
+        ("COMPLETED MISSING MISSING", False),
+        ("COMPLETED MISSING MISSING MISSING", True),
+        ("RUNNING MISSING MISSING MISSING", False),
+        ("", False),
+    ],
+)
+def test_workers_that_do_not_start_stop_the_executor(states, stops):
+    told = []
+
+    class Executor:
+        label, provider = "workers", None
+        set_bad_state_and_fail_all = told.append
+
+    jobs = [JobStatus(JobState[name]) for name in states.split()]
+    explain_failed_blocks(Executor, {str(n): job for n, job in enumerate(jobs)})
+    assert [str(error)[:34] for error in told] == [
+        "workers of executor workers must s"
+    ] * stops

@@ -32,7 +32,10 @@ SCRIPTS = Path(__file__).parent / "batch_scripts"
 OWN = [path for path in os.environ.get("HEADRACE_TEST_SITES", "").split(":") if path]
 SITES = [*known_sites(), *OWN]
 CLUSTERS = ["cori", "frontier", "perlmutter", "slurm", "summit"]
-SCHEDULER = "sbatch squeue sacct scancel bsub bjobs bkill qsub qstat srun jsrun".split()
+SCHEDULER = [
+    *("sbatch", "squeue", "sacct", "scancel", "srun"),
+    *("bsub", "bjobs", "bkill", "jsrun", "qsub", "qstat"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +120,14 @@ def test_workers_reach_the_driver_where_the_site_says_only(name, dummy):
             assert executor.address == LOOPBACK == site_file.site.address
             assert executor.loopback_address == LOOPBACK
             assert executor.encrypted
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_a_block_that_ended_is_noticed_within_seconds(name, dummy):
+    for executor in dummy(name).executors():
+        if isinstance(executor, HighThroughputExecutor):
+            assert executor.status_polling_interval <= 10
+            assert 0 < executor.heartbeat_period <= 30
 
 
 @pytest.mark.parametrize("name", SITES)
