@@ -90,7 +90,7 @@ def parsl_config(site_file: SiteFile, journal: Journal, folder: Path) -> parsl.C
         dependency_resolver=DEEP_DEPENDENCY_RESOLVER,
         retries=RETRIES,
         retry_handler=retry_cost,
-        strategy_period=0.5,  # the first tick starts the workers
+        strategy_period=0.1,  # the first tick starts the workers
         usage_tracking=0,
         run_dir=str(folder / "parsl"),
         initialize_logging=False,
