@@ -5,6 +5,7 @@ It holds for every file of `site-configs/`, and for the files of your own that
 """
 
 import os
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -293,3 +294,16 @@ def test_dry_run_prints_batch_scripts_and_says_where_there_are_none(
     assert f"{tmp_path}/my_run/parsl/000/submit_scripts" in done.stdout
     assert "#BSUB -P abc123" in done.stdout
     assert not (tmp_path / "my_run").exists()
+
+
+def test_parsl_perf_runs_on_a_site(tmp_path):
+    words = ["--site", "laptop", "--iterate", "10"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.parsl_perf", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Will run 10 tasks" in done.stdout
+    assert done.stdout.rstrip().endswith("The end")
