@@ -21,6 +21,7 @@ import ipaddress
 import os
 import re
 import socket
+import time
 from typing import Any
 
 import psutil
@@ -34,6 +35,7 @@ from workflows.engine.site import Site, python_commands, worker_environment
 ACCOUNT = "account or project to charge, as m1234"
 
 HEARTBEATS_LOST = 10
+SECONDS_AFTER_REFUSAL = 60
 _SUBMISSIONS = ("sbatch ", "bsub ")
 
 
@@ -56,6 +58,24 @@ class _Scheduler(ClusterProvider):
             program, _, _ = cmd.partition(" ")
             raise RuntimeError(f"{program} must take the job; it said: {said}")
         return code, output, error
+
+
+class WorkerPool(HighThroughputExecutor):
+    """Asks a scheduler that refused a job for another only after a minute.
+
+    Parsl asks again at once, several times a second, for as long as tasks wait.
+    """
+
+    _not_before = 0.0
+
+    def scale_out_facade(self, n: int) -> list[str]:
+        """Submit jobs, unless one was refused just now; the blocks of those taken."""
+        if time.monotonic() < self._not_before:
+            return []
+        blocks: list[str] = super().scale_out_facade(n)
+        if len(blocks) < n:
+            self._not_before = time.monotonic() + SECONDS_AFTER_REFUSAL
+        return blocks
 
 
 class SlurmBlocks(SlurmProvider, _Scheduler):
@@ -100,7 +120,7 @@ def worker_pool(
     one worker for each, which sees no other.
     """
     poll = poll_seconds()
-    return HighThroughputExecutor(
+    return WorkerPool(
         label=label,
         address=address_of(site.address),
         max_workers_per_node=whole_number("HEADRACE_WORKERS", workers_per_node),

@@ -21,7 +21,7 @@ from workflows.engine.journal import Journal
 from workflows.engine.site import SiteFile, require_environment
 
 RETRIES = 2
-MISSING_BLOCKS = 3
+NEVER_STARTED = 3
 
 _PERMANENT_OS_ERRORS = (
     FileNotFoundError,
@@ -111,14 +111,14 @@ def retry_cost(error: BaseException, _task: object) -> int:
 def explain_failed_blocks(executor: Any, status: dict[str, JobStatus]) -> None:  # noqa: ANN401  # parsl's executors are untyped
     """Parsl block error handler: stop where workers do not start, and say why.
 
-    A block whose workers never reported is MISSING to Parsl; one that did report and
-    then ended, for whatever reason, is replaced by the next. Stops when no block waits
-    or runs and all of them, or the last three, are missing.
+    A block never started if the scheduler refused it or its workers never reported; one
+    that did start and then ended, for whatever reason, is replaced by the next. Stops
+    when no block waits or runs and all of them, or the last three, never started.
     """
     blocks = sorted(status.items(), key=lambda item: int(item[0]))
-    newest = [job.state for _, job in blocks[-MISSING_BLOCKS:]]
     is_any_alive = any(not job.terminal for _, job in blocks)
-    if is_any_alive or set(newest) != {JobState.MISSING}:
+    newest = [job for _, job in blocks[-NEVER_STARTED:]]
+    if is_any_alive or not newest or not all(map(_never_started, newest)):
         return
     block, last = blocks[-1]
     tail = _stderr_of(executor, block).strip() or last.message or "no output"
@@ -129,6 +129,12 @@ def explain_failed_blocks(executor: Any, status: dict[str, JobStatus]) -> None: 
             f"ended in:\n{tail[-1000:]}"
         )
     )
+
+
+def _never_started(job: JobStatus) -> bool:
+    """Parsl calls a job without workers missing, and says of one refused why."""
+    is_refused = job.state == JobState.FAILED and bool(job.message)
+    return is_refused or bool(job.state == JobState.MISSING)
 
 
 def _stderr_of(executor: Any, block: str) -> str:  # noqa: ANN401  # as above

@@ -80,3 +80,15 @@ def test_a_run_survives_the_end_of_its_block(lsf, tmp_path):
         output, _ = driver.communicate(timeout=300)
     assert output == f"total {sum(i * i for i in range(8))}\n"
     assert len(list(lsf.glob("*.bsub"))) == 3
+
+
+def test_a_limit_of_jobs_is_not_asked_for_more_again_and_again(
+    command, lsf, monkeypatch
+):
+    monkeypatch.setenv("HEADRACE_BLOCKS", "3")
+    monkeypatch.setenv("LSF_LIMIT", "2")  # one job on nodes of each kind
+    settings = ["--set", "ensemble.members=12", "--set", "ensemble.seconds=0.5"]
+    done = command("little_workflow", "--site", "summit", *settings)
+    assert done.returncode == 0, done.stderr
+    assert len(list(lsf.glob("*.bsub"))) == 2
+    assert 1 <= (lsf / "refused").read_text().count("refused") <= 3

@@ -200,6 +200,9 @@ def test_leaving_the_campaign_waits_for_what_was_submitted(campaign_on):
         ("MISSING MISSING", True),
         ("MISSING PENDING", False),
         ("FAILED", False),  # it had started: the next takes its tasks
+        ("REFUSED", True),
+        ("COMPLETED REFUSED MISSING REFUSED", True),
+        ("RUNNING REFUSED REFUSED REFUSED", False),
         ("COMPLETED MISSING MISSING", False),
         ("COMPLETED MISSING MISSING MISSING", True),
         ("RUNNING MISSING MISSING MISSING", False),
@@ -213,7 +216,12 @@ def test_workers_that_do_not_start_stop_the_executor(states, stops):
         label, provider = "workers", None
         set_bad_state_and_fail_all = told.append
 
-    jobs = [JobStatus(JobState[name]) for name in states.split()]
+    jobs = [
+        JobStatus(JobState.FAILED, "no such queue")
+        if name == "REFUSED"
+        else JobStatus(JobState[name])
+        for name in states.split()
+    ]
     explain_failed_blocks(Executor, {str(n): job for n, job in enumerate(jobs)})
     assert [str(error)[:34] for error in told] == [
         "workers of executor workers must s"
