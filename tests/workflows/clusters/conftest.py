@@ -61,17 +61,11 @@ def settings(tmp_path, monkeypatch):
     mark = uuid.uuid4().hex
     monkeypatch.setenv("HEADRACE_TEST_MARK", mark)
     yield
-    _, alive = psutil.wait_procs(_ours(processes_with(mark)), timeout=60)
-    left = [process.cmdline() for process in alive]
+    _, alive = psutil.wait_procs(processes_with(mark), timeout=60)
+    left = [str(process) for process in alive]
     for process in alive:
         process.kill()
     assert left == [], "processes outlived their test"
-
-
-def _ours(processes):
-    """All but the daemons of the session's Slurm, which began in the first test."""
-    daemons = {"munged", "slurmctld", "slurmd"}
-    return [process for process in processes if process.name() not in daemons]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ It needs root, and Debian's slurmctld, slurmd, slurm-client and munge.
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -13,7 +14,8 @@ from contextlib import contextmanager
 
 import psutil
 
-PROGRAMS = ["munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel"]
+DAEMONS = ["munged", "slurmctld", "slurmd"]
+PROGRAMS = [*DAEMONS, "sbatch", "srun", "squeue", "scancel"]
 NODES = {"hsw1": "haswell", "hsw2": "haswell"} | dict.fromkeys(
     ["knl1", "knl2"], "knl,quad,cache"
 )
@@ -79,6 +81,8 @@ def running_slurm(folder):
     key.write_bytes(os.urandom(128))
     configuration = _write_configuration(folder)
     os.environ["SLURM_CONF"] = str(configuration)
+    # a test run that is ended ends its daemons too
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         munge = [f"--{n}-file={folder}/munge/munge.{s}" for n, s in MUNGE.items()]
         socket_ = f"--socket={folder}/munge/munge.socket"
@@ -91,6 +95,7 @@ def running_slurm(folder):
         yield folder
     finally:
         _end(folder)
+        signal.signal(signal.SIGTERM, former)
         del os.environ["SLURM_CONF"]
 
 
@@ -149,15 +154,19 @@ def _end(folder):
 
 
 def processes_with(mark, *, in_words=False):
-    """Living processes with a word on their command line or in their environment."""
+    """Living processes with a word on their command line or in their environment.
+
+    The latter without the daemons, which have the environment of the first test.
+    """
     found = []
     for process in psutil.process_iter():
         try:
             words = process.cmdline() if in_words else process.environ().values()
             is_ours = any(mark in word for word in words)
+            is_daemon = not in_words and process.name() in DAEMONS
             is_dead = process.status() == psutil.STATUS_ZOMBIE
         except psutil.Error:
             continue  # it has just ended
-        if is_ours and not is_dead and process.pid != os.getpid():
+        if is_ours and not is_daemon and not is_dead and process.pid != os.getpid():
             found.append(process)
     return found
