@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 PY := .venv/bin/python
 STAMP := .venv/.installed
 
-.PHONY: hanford test test-all lint bench clean
+.PHONY: hanford test test-all test-cluster lint bench clean
 .DEFAULT_GOAL := hanford
 
 $(STAMP): pyproject.toml constraints.txt
@@ -15,10 +15,13 @@ hanford: $(STAMP)  ## the main job at standard size, on the published data if th
 	$(PY) -m workflows.hanford --fetch-data
 
 test: $(STAMP)  ## the fast tests, under five minutes on two cores
-	$(PY) -m pytest -q -m 'not slow'
+	$(PY) -m pytest -q -m 'not slow and not cluster'
 
 test-all: $(STAMP)
 	$(PY) -m pytest -q
+
+test-cluster: $(STAMP)  ## on a Slurm of virtual nodes; where root and apt-get are, installs it
+	.ci/test-cluster $(PY)
 
 lint: $(STAMP)
 	$(PY) -m ruff check

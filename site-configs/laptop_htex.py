@@ -6,8 +6,8 @@ is noticed within 2 s, and workers whose driver was killed end within 20 s.
 
 from parsl.executors import HighThroughputExecutor
 from parsl.executors.base import ParslExecutor
-from parsl.providers import LocalProvider
 
+from workflows.engine.clusters import LocalBlocks
 from workflows.engine.parsl_setup import explain_failed_blocks
 from workflows.engine.site import Site, python_commands, worker_environment
 
@@ -32,7 +32,7 @@ def executors() -> list[ParslExecutor]:
         heartbeat_period=2,
         heartbeat_threshold=20,
         block_error_handler=explain_failed_blocks,
-        provider=LocalProvider(  # type: ignore[no-untyped-call]  # parsl
+        provider=LocalBlocks(
             init_blocks=1, max_blocks=1, worker_init=worker_environment()
         ),
         **python_commands(),

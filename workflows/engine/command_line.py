@@ -38,7 +38,12 @@ from workflows.engine.run_folder import (
     sweep_leftovers,
     write_inputs,
 )
-from workflows.engine.site import SiteFile, load_site
+from workflows.engine.site import (
+    SiteFile,
+    describe_tier,
+    load_site,
+    require_environment,
+)
 
 if TYPE_CHECKING:
     from workflows.engine.campaign import Campaign
@@ -152,6 +157,7 @@ def _main(workflow: Workflow[Config], arguments: Arguments, options: Options) ->
     with ExitStack() as stack:
         with bad_arguments_exit_2():
             site_file = load_site(arguments.site)
+            require_environment(site_file.site)
             stored = read_run(arguments.run_dir) if arguments.run_dir else None
             if arguments.invalidate and stored is None:
                 raise ValueError(
@@ -160,7 +166,9 @@ def _main(workflow: Workflow[Config], arguments: Arguments, options: Options) ->
                 )
             size, seed, config = _resolve(workflow, arguments, stored)
             if arguments.dry_run:
+                place = arguments.run_dir or runs_folder(workflow.name) / "RUN"
                 typer.echo(_dry_run(workflow, config, site_file, size, seed))
+                typer.echo(_describe_blocks(site_file, place.absolute()))
                 return
             if stored is None:
                 inputs = workflow.read_inputs(config, options)
@@ -299,11 +307,25 @@ def _dry_run(
                 f"  role {role:<5} -> executor {label}"
                 for role, label in site.roles.items()
             ),
+            *(f"  tier {describe_tier(tier)}" for tier in site.tiers),
             "settings:",
             *(f"  {key} = {value}" for key, value in settings.items()),
             "plan:",
             workflow.plan(config),
         ]
+    )
+
+
+def _describe_blocks(site_file: SiteFile, folder: Path) -> str:
+    """The batch script of each executor, as it would be submitted."""
+    from workflows.engine.batch_scripts import batch_scripts
+
+    scripts = batch_scripts(site_file.executors(), folder)
+    if not scripts:
+        return f"batch scripts: none, site {site_file.site.name} has no batch system"
+    return "\n".join(
+        f"batch script of executor {label}:\n{script.rstrip()}"
+        for label, script in scripts.items()
     )
 
 

@@ -24,11 +24,12 @@ from parsl.jobs.states import JobState, JobStatus
 from surrogates.distributed.launcher import TrainingError
 from workflows.engine.events import Log, event_log
 from workflows.engine.journal import Journal
-from workflows.engine.site import SiteFile
+from workflows.engine.site import SiteFile, require_environment
 from workflows.engine.tasks import call_of
 from workflows.engine.time_limit import LostProcessError
 
 RETRIES = 2
+NEVER_STARTED = 3
 SECONDS_BETWEEN_LOOKS = 0.5  # at the interchanges
 
 
@@ -115,9 +116,11 @@ def parsl_config(site_file: SiteFile, journal: Journal, folder: Path) -> parsl.C
     """A fresh Parsl configuration; each serves one load only.
 
     Raises:
-        ValueError: if a role of the site names no executor, or if Parsl's unquoted
-            shell commands could not start workers in the folder.
+        ValueError: if the site needs what the environment lacks, if a role names no
+            executor, or if Parsl's unquoted shell commands could not start workers in
+            the folder.
     """
+    require_environment(site_file.site)
     executors = site_file.executors()
     has_workers = any(hasattr(executor, "provider") for executor in executors)
     if has_workers and len(str(folder).split()) > 1:
@@ -137,7 +140,7 @@ def parsl_config(site_file: SiteFile, journal: Journal, folder: Path) -> parsl.C
         dependency_resolver=DEEP_DEPENDENCY_RESOLVER,
         retries=RETRIES,
         retry_handler=partial(_cost_recorded, event_log(folder)),
-        strategy_period=0.5,  # the first tick starts the workers
+        strategy_period=0.1,  # the first tick starts the workers
         usage_tracking=0,
         run_dir=str(folder / "parsl"),
         initialize_logging=False,
@@ -174,18 +177,42 @@ def _cost_recorded(log: Log, error: BaseException, task: TaskRecord) -> int:
 
 
 def explain_failed_blocks(executor: Any, status: dict[str, JobStatus]) -> None:  # noqa: ANN401  # parsl's executors are untyped
-    """Parsl block error handler: stop when every block failed, and show its stderr."""
-    states = [job.state for job in status.values()]
-    if not states or not all(s in (JobState.FAILED, JobState.MISSING) for s in states):
+    """Parsl block error handler: stop where workers do not start, and say why.
+
+    A block never started if the scheduler refused it or its workers never reported; one
+    that did start and then ended, for whatever reason, is replaced by the next. Stops
+    when no block waits or runs and all of them, or the last three, never started.
+    """
+    blocks = sorted(status.items(), key=lambda item: int(item[0]))
+    is_any_alive = any(not job.terminal for _, job in blocks)
+    newest = [job for _, job in blocks[-NEVER_STARTED:]]
+    if is_any_alive or not newest or not all(map(_never_started, newest)):
         return
-    last = list(status.values())[-1]
-    stderr = (last.stderr_summary or last.message or "no output").strip()
+    block, last = blocks[-1]
+    tail = _stderr_of(executor, block).strip() or last.message or "no output"
+    how = f"exit code {last.exit_code}" if last.exit_code else last.state.name
     executor.set_bad_state_and_fail_all(
         LostExecutorError(
-            f"workers of executor {executor.label} must start; got exit code "
-            f"{last.exit_code}. Their output ended in:\n{stderr[-1000:]}"
+            f"workers of executor {executor.label} must start; got {how}. Their output "
+            f"ended in:\n{tail[-1000:]}"
         )
     )
+
+
+def _never_started(job: JobStatus) -> bool:
+    """Parsl calls a job without workers missing, and says of one refused why."""
+    is_refused = job.state == JobState.FAILED and bool(job.message)
+    return is_refused or bool(job.state == JobState.MISSING)
+
+
+def _stderr_of(executor: Any, block: str) -> str:  # noqa: ANN401  # as above
+    """What a block wrote to its standard error; not every scheduler says where."""
+    script_dir = getattr(executor.provider, "script_dir", None)
+    if not script_dir:
+        return ""
+    names = f"parsl.{executor.label}.block-{block}.*err"
+    paths = sorted(Path(script_dir).glob(names))
+    return paths[-1].read_text(errors="replace") if paths else ""
 
 
 @contextmanager

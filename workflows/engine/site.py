@@ -5,18 +5,21 @@ it starts nothing. Everything that does not differ between machines is the engin
 """
 
 import importlib.util
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from data.staging import Tier
 
 ROLES = ("sim", "train", "io")
 SITE_MODULE = "_headrace_site_"  # before the names of site files, which nobody imports
+LOOPBACK = "127.0.0.1"
 
 _PACKAGES = Path(__file__).parents[2]
 _FOLDERS = (_PACKAGES / "site-configs", Path(__file__).parent / "site_configs")
@@ -34,6 +37,9 @@ class Site:
         roles: executor label of each role `sim`, `train`, `io`.
         rank_launch_prefix: words before the command of a training rank, as `srun`.
         tiers: storage from the fastest to the last, which outlives the run.
+        address: IP address or network interface where workers reach the driver;
+            nothing listens elsewhere.
+        needs: environment variables that must be set, each with what it stands for.
     """
 
     name: str
@@ -43,6 +49,8 @@ class Site:
     roles: Mapping[str, str]
     rank_launch_prefix: tuple[str, ...] = ()
     tiers: tuple[Tier, ...] = ()
+    address: str = LOOPBACK
+    needs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +104,32 @@ def load_site(name_or_path: str) -> SiteFile:
 def known_sites() -> list[str]:
     """Names that `load_site` finds without a path."""
     return sorted({path.stem for folder in _FOLDERS for path in folder.glob("*.py")})
+
+
+def require_environment(site: Site) -> None:
+    """Refuse a site before any work where a variable that it needs is not set.
+
+    Raises:
+        ValueError: names every missing variable, what it stands for and how to set it.
+    """
+    missing = {n: use for n, use in site.needs.items() if not os.environ.get(n)}
+    if missing:
+        listed = ", ".join(f"{name} ({use})" for name, use in missing.items())
+        raise ValueError(
+            f"site {site.name} needs environment variables; not set: {listed}. "
+            f"Set each, as export {next(iter(missing))}=VALUE."
+        )
+
+
+def describe_tier(tier: Tier) -> str:
+    """One line: where a tier lies, and which variables of its root are not set here."""
+    kind = "volatile" if tier.is_volatile else "lasting"
+    line = f"{tier.name:<12} {tier.root} ({kind}, seen by the {tier.scope})"
+    missing = [n for n in Template(tier.root).get_identifiers() if n not in os.environ]
+    if not missing:
+        return line
+    instead = f"{tier.fallback} instead" if tier.fallback else "no fallback"
+    return f"{line}; not set here: {', '.join(missing)}: {instead}"
 
 
 def worker_environment() -> str:

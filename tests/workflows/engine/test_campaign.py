@@ -5,13 +5,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from parsl.jobs.states import JobState, JobStatus
 
 from surrogates.distributed.launcher import TrainingError
 from workflows.engine.artefacts import Manifest
 from workflows.engine.campaign import gather
 from workflows.engine.events import read_events
 from workflows.engine.journal import read_journal
-from workflows.engine.parsl_setup import RETRIES, retry_cost
+from workflows.engine.parsl_setup import RETRIES, explain_failed_blocks, retry_cost
 from workflows.engine.site import load_site
 from workflows.engine.tasks import Task
 from workflows.engine.time_limit import LostProcessError, TimeLimitError
@@ -328,3 +329,38 @@ def test_leaving_the_campaign_waits_for_what_was_submitted(campaign_on):
         last = campaign.submit(sim(steps.total), steps.Numbers(), squares=[square])
     assert last.done()
     assert last.result().facts["total"] == 9
+
+
+@pytest.mark.parametrize(
+    ("states", "stops"),
+    [
+        ("MISSING", True),
+        ("MISSING MISSING", True),
+        ("MISSING PENDING", False),
+        ("FAILED", False),  # it had started: the next takes its tasks
+        ("REFUSED", True),
+        ("COMPLETED REFUSED MISSING REFUSED", True),
+        ("RUNNING REFUSED REFUSED REFUSED", False),
+        ("COMPLETED MISSING MISSING", False),
+        ("COMPLETED MISSING MISSING MISSING", True),
+        ("RUNNING MISSING MISSING MISSING", False),
+        ("", False),
+    ],
+)
+def test_workers_that_do_not_start_stop_the_executor(states, stops):
+    told = []
+
+    class Executor:
+        label, provider = "workers", None
+        set_bad_state_and_fail_all = told.append
+
+    jobs = [
+        JobStatus(JobState.FAILED, "no such queue")
+        if name == "REFUSED"
+        else JobStatus(JobState[name])
+        for name in states.split()
+    ]
+    explain_failed_blocks(Executor, {str(n): job for n, job in enumerate(jobs)})
+    assert [str(error)[:34] for error in told] == [
+        "workers of executor workers must s"
+    ] * stops

@@ -46,7 +46,7 @@ def test_help_and_plan_load_no_torch():
     ("words", "message"),
     [
         (["--size", "ful"], "unknown size ful. Did you mean full? Known: smoke, sta"),
-        (["--site", "sumit"], "no site sumit; known sites: laptop, laptop_htex"),
+        (["--site", "sumit"], "no site sumit; known sites: cori, frontier, laptop"),
         (
             ["--set", "ensemble.membres=3"],
             "unknown key ensemble.membres. Did you mean ensemble.members? Known: ens",

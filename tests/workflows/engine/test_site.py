@@ -1,7 +1,6 @@
 """The contract that every site file keeps, and what is said of files that do not."""
 
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -20,20 +19,6 @@ SITE = Site("own", "a test", 1, 0, {roles})
 def executors():
     return [ThreadPoolExecutor(label="threads")]
 """
-
-
-@pytest.mark.parametrize("name", known_sites())
-def test_site_file_keeps_the_contract(name):
-    threads = threading.active_count()
-    site_file = load_site(name)
-    assert site_file.site.name == name
-    assert site_file.site.status
-    assert site_file.site.cores_per_node >= 1
-    assert set(site_file.site.roles) == set(ROLES)
-    first, second = site_file.executors(), site_file.executors()
-    assert set(site_file.site.roles.values()) <= {e.label for e in first}
-    assert all(a is not b for a, b in zip(first, second, strict=True))
-    assert threading.active_count() == threads, "loading a site starts nothing"
 
 
 def test_site_modules_are_private_names():
