@@ -14,6 +14,7 @@ BENCHMARKS = {
     "pigan": ("what", "head", "ln T", "one core"),
     "pigan_one_dimension": ("what", "u", "k", "one core"),
     "ensemble_statistics": USUAL,
+    "staging": USUAL,
     "main_job": USUAL,
 }
 

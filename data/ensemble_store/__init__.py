@@ -4,7 +4,8 @@ Dimensions member, cell. A block of members is one shard file per variable, writ
 one task; `manifest/<block>.json` follows once the bytes are durable. A block without a
 manifest entry does not count, whatever lies on disk.
 
-    create_store -> write_block (any process, any order) -> open_ensemble, read_members
+    create_store -> write_block (any process, any order)
+    -> open_ensemble, read_members, MemberReader
 """
 
 from data.ensemble_store.blocks import open_ensemble, read_members, write_block
@@ -19,9 +20,11 @@ from data.ensemble_store.manifest import (
     sweep_partial,
     verify_block,
 )
+from data.ensemble_store.reader import MemberReader
 
 __all__ = [
     "BlockEntry",
+    "MemberReader",
     "StoreLayout",
     "StoredFile",
     "Variable",

@@ -2,7 +2,10 @@
 
 import json
 import multiprocessing
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +28,7 @@ from data.ensemble_store import (
     verify_block,
     write_block,
 )
+from data.ensemble_store.manifest import writing
 
 N_MEMBERS, N_CELLS, BLOCK_SIZE = 23, 7, 6
 FAILED = {8: "solver diverged", 22: "lost worker"}
@@ -89,12 +93,19 @@ def bits(values):
     return values.view(f"i{values.dtype.itemsize}")
 
 
+COMPRESSORS = {
+    "none": None,
+    "blosc-lz4": zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"),
+}
+
+
+@pytest.mark.parametrize("codec", COMPRESSORS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("n_members", "block_size", "n_cells"), [(23, 6, 7), (5, 8, 3), (700, 300, 1475)]
 )
 def test_shard_files_are_those_that_zarr_writes(
-    tmp_path, dtype, n_members, block_size, n_cells
+    tmp_path, codec, dtype, n_members, block_size, n_cells
 ):
     layout = create_store(
         tmp_path / "ours",
@@ -103,6 +114,7 @@ def test_shard_files_are_those_that_zarr_writes(
         variables=[Variable("v", "1", "values", dtype)],
         coordinates={"x": ("cell", np.arange(n_cells))},
         attributes={},
+        codec=codec,
     )
     generator = np.random.default_rng(0)
     values = generator.standard_normal((n_members, n_cells)).astype(dtype)
@@ -116,11 +128,14 @@ def test_shard_files_are_those_that_zarr_writes(
         data=values,
         chunks=ours.chunks,
         shards=ours.shards,
-        compressors=None,
+        compressors=COMPRESSORS[codec],
         fill_value=np.nan,
         config={"write_empty_chunks": True},
     )
     assert np.array_equal(bits(ours[:]), bits(values))
+    shuffled = generator.permutation(n_members)
+    found = read_members(tmp_path / "ours", "v", shuffled)
+    assert np.array_equal(bits(found), bits(values[shuffled]))
     for block in range(layout.n_blocks):
         written = (tmp_path / "ours" / "v" / "c" / str(block) / "0").read_bytes()
         assert written == (
@@ -182,6 +197,7 @@ def test_creating_the_same_store_again_keeps_its_members(full_store):
         ({"variables": [Variable("head", "m", "h")]}, "variables = .*'head'"),
         ({"coordinates": {"x": ("cell", np.ones(N_CELLS))}}, "coordinates = "),
         ({"attributes": {"title": "other"}}, "attributes = .*other"),
+        ({"codec": "blosc-lz4"}, "codec = blosc-lz4; it was created with none"),
     ],
 )
 def test_another_layout_is_refused_and_named(store, change, message):
@@ -461,6 +477,47 @@ def test_tasks_that_run_twice_at_once_do_not_harm_each_other(store):
     with ThreadPoolExecutor(8) as pool:
         write_all(pool, store, repeats=4)
     check_full(store)
+
+
+def waiting_for(lock):
+    """How many wait for a file lock, as the kernel lists them."""
+    lines = Path("/proc/locks").read_text().splitlines()
+    return sum(" -> " in f" {x}" and f":{lock.stat().st_ino} " in x for x in lines)
+
+
+def test_a_second_writer_of_other_values_is_refused(store):
+    (block, fields), named = arguments(2)
+    others = {name: values + 1 for name, values in fields.items()}
+    with ThreadPoolExecutor(3) as pool:
+        with writing(store, block) as had_to_wait:
+            assert not had_to_wait
+            contenders = [
+                pool.submit(write_block, store, block, values, **named)
+                for values in (fields, others, fields)
+            ]
+            while waiting_for(store / "manifest" / f"{block}.lock") < 3:
+                assert not any(future.done() for future in contenders)
+            assert missing_blocks(store) == [0, 1, 2, 3]
+        errors = [future.exception() for future in contenders]
+    refused = [error for error in errors if error]
+    assert all("must have one writer" in str(error) for error in refused)
+    assert len(refused) == (2 if errors[1] is None else 1)
+    winner = others if errors[1] is None else fields
+    good = [row for row in range(BLOCK_SIZE) if 12 + row not in FAILED]
+    found = read_members(store, NAMES[0], [12 + row for row in good])
+    assert np.array_equal(found, winner[NAMES[0]][good])
+
+
+def test_a_writer_that_is_killed_holds_no_block(store):
+    hold = "import sys, pathlib, data.ensemble_store.manifest as m\n"
+    hold += "with m.writing(pathlib.Path(sys.argv[1]), 2):\n print(flush=True); input()"
+    command = [sys.executable, "-c", hold, str(store)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    root = Path(__file__).parents[3]
+    with subprocess.Popen(command, cwd=root, **pipes) as holder:
+        holder.stdout.readline()
+        holder.kill()
+    assert write(store, 2).block == 2
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
