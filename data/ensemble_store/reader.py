@@ -211,11 +211,13 @@ class MemberReader:
         n_bytes = self._shape.row_bytes
         offsets = self._chunks[chunks, 0] + positions * n_bytes
         blocks = chunks // self._shape.n_chunks
-        is_break = np.diff(offsets) != n_bytes
-        is_break |= np.diff(rows) != 1
-        is_break |= np.diff(blocks) != 0
-        starts = np.concatenate([[0], np.flatnonzero(is_break) + 1])
-        sizes = np.diff(starts, append=len(ids)) * n_bytes
+        # slices: for small batches np.diff would take as long as the reads
+        follows = offsets[1:] == offsets[:-1] + n_bytes
+        follows &= rows[1:] == rows[:-1] + 1
+        follows &= blocks[1:] == blocks[:-1]
+        edges = np.flatnonzero(~follows) + 1
+        starts, stops = np.append(0, edges), np.append(edges, len(ids))
+        sizes = (stops - starts) * n_bytes
         runs = (blocks[starts], offsets[starts], rows[starts] * n_bytes, sizes)
         buffer, descriptors, preadv = _bytes_of(out), self._open, os.preadv
         for block, offset, begin, size in zip(*(a.tolist() for a in runs), strict=True):
@@ -230,8 +232,8 @@ class MemberReader:
     ) -> None:
         """Each inner chunk is read and decompressed once per batch."""
         chunks, positions = self._chunk_numbers(ids)
-        starts = np.concatenate([[0], np.flatnonzero(np.diff(chunks)) + 1])
-        stops = np.append(starts[1:], len(ids))
+        edges = np.flatnonzero(np.diff(chunks)) + 1
+        starts, stops = np.append(0, edges), np.append(edges, len(ids))
         for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
             if self._shape.chunk_members == 1:
                 target = out[rows[start]]
