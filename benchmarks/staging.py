@@ -23,9 +23,14 @@ from numpy.typing import NDArray
 
 from benchmarks.rows import parser_of, print_row
 from data.durable_files import write_durably
-from data.ensemble_store import MemberReader, Variable, create_store, write_block
+from data.ensemble_store import (
+    Format,
+    MemberReader,
+    Variable,
+    create_store,
+    write_block,
+)
 from data.ensemble_store.reader import empty_aligned
-from data.ensemble_store.shards import Codec
 
 VARIABLE = "field"
 SIDE = 512
@@ -50,7 +55,7 @@ def smooth_fields(n: int) -> Fields:
 
 
 def write_store(
-    path: Path, fields: Fields, block_size: int, codec: Codec = "none"
+    path: Path, fields: Fields, block_size: int, form: Format = "zarr"
 ) -> None:
     """Writes a store of one variable."""
     layout = create_store(
@@ -60,7 +65,7 @@ def write_store(
         variables=[Variable(VARIABLE, "1", "benchmark")],
         coordinates={"x": ("cell", np.arange(fields.shape[1]))},
         attributes={},
-        codec=codec,
+        format=form,
     )
     for block in range(layout.n_blocks):
         write_members(path, fields, layout.members(block), block)
@@ -155,7 +160,7 @@ def compare_large_samples(folder: Path, n: int, *, markdown: bool) -> None:
     with h5py.File(hdf5, "w") as file:
         file[VARIABLE] = fields
     write_store(folder / "plain.zarr", fields, BLOCK)
-    write_store(folder / "lz4.zarr", fields, BLOCK, "blosc-lz4")
+    write_store(folder / "lz4.zarr", fields, BLOCK, "zarr-lz4")
     order = np.random.default_rng(0).permutation(n)
     batches = np.split(order[: n // 16 * 16], n // 16)
     readers = {

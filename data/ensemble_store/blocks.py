@@ -7,13 +7,14 @@ A block is written whole, by one writer at a time. Reading for training goes thr
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.durable_files import StagingError, make_folder_durably, write_durably
-from data.ensemble_store.layout import StoreLayout, read_layout, shard_file
+from data.ensemble_store.hdf5 import block_image, open_index
+from data.ensemble_store.layout import StoreLayout, read_layout
 from data.ensemble_store.manifest import (
     BlockEntry,
     StoredFile,
@@ -71,19 +72,17 @@ def write_block(
     layout = read_layout(path)
     members = layout.members(block)
     _check_block(layout, members, fields, seeds, failed)
-    shards = {
-        shard_file(variable.name, block): shard_parts(
-            _prepare(
-                variable.name,
-                fields[variable.name],
-                layout.shard_shape(variable).dtype,
-                members,
-                failed,
-            ),
-            layout.shard_shape(variable),
+    rows = {
+        variable.name: _prepare(
+            variable.name,
+            fields[variable.name],
+            layout.shard_shape(variable).dtype,
+            members,
+            failed,
         )
         for variable in layout.variables
     }
+    shards = _files_of_block(layout, block, rows)
     entry = BlockEntry(
         block=block,
         members=members,
@@ -151,8 +150,12 @@ def open_ensemble(path: Path) -> "xr.Dataset":
         layout.shard_shape(variable).row_bytes for variable in layout.variables
     )
     n_blocks = max(1, DASK_CHUNK_BYTES // (layout.block_size * widest))
-    chunks = {"member": n_blocks * layout.block_size, "cell": -1}
-    dataset: xr.Dataset = xr.open_zarr(path, consolidated=False, chunks=chunks)
+    n_members = n_blocks * layout.block_size
+    if layout.format == "hdf5":
+        dataset = open_index(path, layout, (n_members, -1))
+    else:
+        chunks = {"member": n_members, "cell": -1}
+        dataset = xr.open_zarr(path, consolidated=False, chunks=chunks)
     failed = failed_members(path)
     if not failed:
         return dataset
@@ -213,6 +216,19 @@ def _prepare(
                 f"got member {members[row]}. List it in failed with its cause."
             )
     return rows
+
+
+def _files_of_block(
+    layout: StoreLayout, block: int, rows: Mapping[str, NDArray[np.floating]]
+) -> dict[str, list[NDArray[Any]]]:
+    """By name, the parts of each file."""
+    if layout.format == "hdf5":
+        image = np.frombuffer(block_image(layout, rows), dtype=np.uint8)
+        return {layout.file_of("", block): [image]}
+    return {
+        layout.file_of(v.name, block): shard_parts(rows[v.name], layout.shard_shape(v))
+        for v in layout.variables
+    }
 
 
 def _stored_entry(path: Path, block: int) -> BlockEntry | None:

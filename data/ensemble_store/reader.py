@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.durable_files import StagingError
-from data.ensemble_store.layout import read_layout, shard_file
+from data.ensemble_store.hdf5 import field_offset
+from data.ensemble_store.layout import read_layout
 from data.ensemble_store.manifest import StoredFile, check_size, read_entry
 from data.ensemble_store.shards import read_fully, read_index
 
@@ -165,20 +166,32 @@ class MemberReader:
     def _open_block(self, block: int) -> None:
         """Opens the shard that the manifest says is there."""
         entry = read_entry(self._path, block)
-        name = shard_file(self._variable, block)
+        name = self._layout.file_of(self._variable, block)
         stored = next(file for file in entry.files if file.name == name)
         check_size(self._path, stored)
         descriptor = self._open_file(stored)
         try:
             if self._foreign is None:
                 first = block * self._shape.n_chunks
-                index = read_index(descriptor, self._path / name, self._shape)
-                self._chunks[first : first + self._shape.n_chunks] = index
+                index = self._index_of(descriptor, self._path / name, entry.members)
+                self._chunks[first : first + len(index)] = index
         except BaseException:
             os.close(descriptor)
             raise
         self._open[block] = descriptor
         self._failed.update(entry.failed)
+
+    def _index_of(
+        self, descriptor: int, path: Path, members: range
+    ) -> NDArray[np.int64]:
+        """Offset and bytes of the inner chunks of an open file."""
+        shape, n = self._shape, len(members)
+        if self._layout.format != "hdf5":
+            return read_index(descriptor, path, shape)
+        begin = field_offset(descriptor, path, self._variable, n, shape)
+        index = np.full((-(-n // shape.chunk_members), 2), shape.chunk_bytes)
+        index[:, 0] = begin + np.arange(len(index)) * shape.chunk_bytes
+        return index
 
     def _open_stored(self, stored: StoredFile) -> int:
         return os.open(self._path / stored.name, os.O_RDONLY)
@@ -197,8 +210,9 @@ class MemberReader:
         is_absent = self._chunks[chunks, 0] < 0
         if is_absent.any():
             block = int(blocks[is_absent][0])
+            file = self._path / self._layout.file_of(self._variable, block)
             raise StagingError(
-                f"{self._path / shard_file(self._variable, block)} must hold member "
+                f"{file} must hold member "
                 f"{ids[is_absent][0]}; got an absent chunk. Write the block again."
             )
         return chunks, positions
@@ -224,7 +238,7 @@ class MemberReader:
             target = buffer[begin : begin + size]
             done = preadv(descriptors[block], [target], offset)
             if done != size:
-                file = self._path / shard_file(self._variable, block)
+                file = self._path / self._layout.file_of(self._variable, block)
                 read_fully(descriptors[block], file, offset + done, target[done:])
 
     def _read_compressed(
@@ -251,7 +265,7 @@ class MemberReader:
 
         blosc.use_threads = False  # faster for one inner chunk; workers share the cores
         block = chunk // self._shape.n_chunks
-        file = self._path / shard_file(self._variable, block)
+        file = self._path / self._layout.file_of(self._variable, block)
         offset, size = self._chunks[chunk].tolist()
         # as far from a page as in the file: what is aligned alike is copied faster
         begin = offset % PAGE_BYTES
@@ -273,6 +287,8 @@ class MemberReader:
     def _foreign_array(self) -> Any:  # noqa: ANN401  # a zarr array, imported late
         """The variable as zarr-python opens it if only zarr-python can decode it."""
         shape, size = self._shape, self._layout.block_size
+        if self._layout.format == "hdf5":
+            return None
         stored = json.loads((self._path / self._variable / "zarr.json").read_bytes())
         is_ours = (
             stored["codecs"] == shape.codecs()
