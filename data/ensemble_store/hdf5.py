@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,6 +29,7 @@ from data.ensemble_store.layout import (
 from data.ensemble_store.shards import ShardShape
 
 if TYPE_CHECKING:
+    import h5py
     import xarray as xr
 
 INDEX = "index.h5"
@@ -40,6 +40,8 @@ def block_image(
     layout: StoreLayout, fields: Mapping[str, NDArray[np.floating]]
 ) -> bytes:
     """The file of a block, equal bytes for equal fields."""
+    import h5py
+
     n_bytes = sum(rows.nbytes for rows in fields.values()) + 2**16
     with h5py.File(
         uuid.uuid4().hex,  # not on disk, but no two open files may share a name
@@ -65,6 +67,8 @@ def field_offset(
     Raises:
         StagingError: the file is damaged or holds something else.
     """
+    import h5py
+
     try:
         with (
             io.FileIO(descriptor, closefd=False) as stream,
@@ -95,6 +99,8 @@ def write_index(
     attributes: Mapping[str, str | int | float],
 ) -> None:
     """Writes the folder of a store: its index without blocks, and its layout."""
+    import h5py
+
     record_file(path, "hdf5").parent.mkdir(parents=True)
     record_file(path, "hdf5").write_text(json.dumps(record))
     names = " ".join(name for name, (dim, *_) in coordinates.items() if dim != name)
@@ -127,6 +133,7 @@ def open_index(
 ) -> "xr.Dataset":
     """The store as a lazy dataset, in dask chunks of that many members and cells."""
     import dask.array
+    import h5py
     import xarray as xr
 
     dims = ("member", "cell")
@@ -171,6 +178,8 @@ class _LazyVariable:
         return len(self.shape)
 
     def __getitem__(self, key: tuple[slice, slice]) -> NDArray[np.floating]:
+        import h5py
+
         # a file that is never written again needs no lock, which some devices lack
         with h5py.File(self.path, "r", locking=False) as file:
             values: NDArray[np.floating] = file[self.name][key]
@@ -179,7 +188,9 @@ class _LazyVariable:
 
 def _virtual_source(
     layout: StoreLayout, name: str, shape: ShardShape
-) -> h5py.VirtualLayout:
+) -> "h5py.VirtualLayout":
+    import h5py
+
     whole = (layout.n_members, layout.n_cells)
     virtual = h5py.VirtualLayout(shape=whole, dtype=shape.dtype)
     for block in range(layout.n_blocks):
@@ -191,7 +202,7 @@ def _virtual_source(
     return virtual
 
 
-def _make_dimension(file: h5py.File, name: str, size: int) -> None:
+def _make_dimension(file: "h5py.File", name: str, size: int) -> None:
     """A dimension as netCDF-4 knows it: a coordinate of that name, or only a length."""
     label = name
     if name not in file:

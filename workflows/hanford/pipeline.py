@@ -50,7 +50,13 @@ def run(config: HanfordConfig, campaign: Campaign) -> str:
     blocks = [
         campaign.submit(
             tasks.simulate_block,
-            BlockRecord(ensemble.members, ensemble.block, block, campaign.seed),
+            BlockRecord(
+                ensemble.members,
+                ensemble.block,
+                block,
+                campaign.seed,
+                config.store.format,
+            ),
             prior=prior,
         )
         for block in range(ensemble.n_blocks)

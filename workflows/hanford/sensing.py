@@ -26,7 +26,7 @@ from surrogates.pigan.build import readings_of
 from surrogates.pigan.heads import HEAD, LOG_TRANSMISSIVITY
 from surrogates.pigan.sensors import Fields, SensorData, SensorGroup, Snapshots
 from workflows.engine.artefacts import Manifest
-from workflows.hanford.fields import AQUIFER, STORE, read_arrays, read_fields
+from workflows.hanford.fields import AQUIFER, read_arrays, read_fields
 
 Problem = Literal["forward", "inverse", "mixed"]
 VARIABLES = (LOG_TRANSMISSIVITY, HEAD)
@@ -165,7 +165,7 @@ def read_site(record: SiteRecord, folder: Path, prior: Manifest) -> Site:
 
 def fields_of(folder: Path, members: range) -> dict[str, Tensor]:
     """Stored members that did not fail, by name of the field."""
-    stored = read_fields(folder / STORE, members)
+    stored = read_fields(folder, members)
     return {LOG_TRANSMISSIVITY: stored.log_transmissivity, HEAD: stored.head}
 
 

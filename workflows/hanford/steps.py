@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.ensemble_store import (
+    Format,
     create_store,
     failed_members,
     open_ensemble,
@@ -49,9 +50,10 @@ from workflows.hanford.fields import (
     AQUIFER,
     HEAD,
     LOG_TRANSMISSIVITY,
-    STORE,
+    STORES,
     flow_problem,
     read_expansion,
+    store_of,
     write_arrays,
     write_expansion,
 )
@@ -153,6 +155,7 @@ class BlockRecord:
     block_size: int
     block: int
     seed: int
+    store_format: Format = "zarr"
 
 
 def simulate_block(
@@ -160,7 +163,7 @@ def simulate_block(
 ) -> Manifest:
     """Draws the members of a block, solves for their heads, writes their shards."""
     aquifer = read_aquifer(folder / AQUIFER)
-    store = folder / STORE
+    store = folder / STORES[record.store_format]
     store.parent.mkdir(exist_ok=True)
     layout = create_store(
         store,
@@ -172,6 +175,7 @@ def simulate_block(
             for name, values in zip("xy", _map_coordinates(aquifer).T, strict=True)
         },
         attributes={"title": f"{aquifer.name}: steady heads", "seed": record.seed},
+        format=record.store_format,
     )
     members = layout.members(record.block)
     expansion = read_expansion(folder / prior.artefacts["prior"].path)
@@ -236,14 +240,14 @@ def summarise(
     """
     aquifer = read_aquifer(folder / AQUIFER)
     n_members = sum(int(str(block.facts["members"])) for block in blocks)
-    failed = failed_members(folder / STORE)
+    failed = failed_members(store_of(folder))
     if len(failed) > (1 - record.quorum) * n_members:
         raise ValueError(
             f"at least {record.quorum:.0%} of the members must have a result; "
             f"{len(failed)} of {n_members} failed, the first: "
             f"{next(iter(failed.values()))} Lower ensemble.quorum to go on without."
         )
-    ensemble = open_ensemble(folder / STORE)
+    ensemble = open_ensemble(store_of(folder))
     mesh, forcing = flow_problem(aquifer)
     kriged = read_expansion(folder / prior.artefacts["prior"].path).mean
     reference = torch.tensor(aquifer.reference_log_transmissivity)

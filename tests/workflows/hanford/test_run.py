@@ -132,6 +132,19 @@ def test_processes_give_the_metrics_and_the_bits_of_threads(
     assert artefacts_of(on_processes) == artefacts_of(folder)
 
 
+@pytest.mark.slow
+def test_hdf5_files_give_the_metrics_of_zarr(undisturbed, environment, tmp_path):
+    folder = tmp_path / "hdf5"
+    done = start(folder, environment, settings={**SMALL, "store.format": "hdf5"})
+    assert done.returncode == 0, done.stderr
+    assert summary_of(folder) == summary_of(undisturbed[0])
+    ours, theirs = (artefacts_of(f) for f in (folder, undisturbed[0]))
+    assert ours["fields/statistics.npz"] == theirs["fields/statistics.npz"]
+    blocks = [path for path in ours if path.endswith(".h5")]
+    assert len(blocks) == 4
+    assert not [path for path in ours if "ensemble.zarr" in path]
+
+
 def kill_when(folder, environment, has_come):
     """SIGKILL the whole process group as soon as `has_come(events)`."""
     output = folder.with_suffix(".log")
