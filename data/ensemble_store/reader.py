@@ -168,7 +168,6 @@ class MemberReader:
         entry = read_entry(self._path, block)
         name = self._layout.file_of(self._variable, block)
         stored = next(file for file in entry.files if file.name == name)
-        check_size(self._path, stored)
         descriptor = self._open_file(stored)
         try:
             if self._foreign is None:
@@ -194,6 +193,7 @@ class MemberReader:
         return index
 
     def _open_stored(self, stored: StoredFile) -> int:
+        check_size(self._path, stored)
         return os.open(self._path / stored.name, os.O_RDONLY)
 
     def _chunk_numbers(
