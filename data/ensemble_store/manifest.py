@@ -204,6 +204,12 @@ def store_files(path: Path, block: int) -> tuple[Path, ...]:
     return (*shards, entry_file(path, block))
 
 
+def store_bytes(path: Path) -> int:
+    """Bytes of the files of all complete blocks."""
+    entries = [read_entry(path, block) for block in complete_blocks(path)]
+    return sum(file.n_bytes for entry in entries for file in entry.files)
+
+
 def sweep_partial(path: Path) -> list[Path]:
     """Removes what killed tasks left in and beside a store; returns what it removed.
 

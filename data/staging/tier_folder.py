@@ -118,6 +118,7 @@ class TierFolder:
     def evict_all(self, is_expendable: Callable[[str], bool]) -> list[str]:
         """Removes what is expendable and not pinned; returns the keys."""
         with self._locked():
+            self._reserved_bytes()  # removes what dead writers left
             return [key for key, _ in self._files() if self._evict(key, is_expendable)]
 
     def _reserve(

@@ -26,6 +26,7 @@ from workflows.engine.parsl_setup import (
 from workflows.engine.progress import Ending, Progress
 from workflows.engine.run_folder import retract_results
 from workflows.engine.site import Site, SiteFile
+from workflows.engine.staging import held_tiers, tiers_to_json
 from workflows.engine.tasks import Call, Task, name_of, record_to_json, run_step
 
 
@@ -61,6 +62,7 @@ class Campaign:
     ) -> None:
         self.folder, self.seed, self.site = folder, seed, site
         self.log = event_log(folder)
+        self._tiers = tiers_to_json(site.tiers)
         self._journal, self._progress = journal, progress
         self._apps = {
             role: parsl.python_app(
@@ -93,6 +95,7 @@ class Campaign:
             record=record_to_json(record),
             seed=self.seed,
             folder=str(self.folder),
+            tiers=self._tiers,
         )
         future = TaskFuture(label)
         self._progress.submitted(stage)
@@ -200,12 +203,14 @@ def open_campaign(
     with ExitStack() as stack:
         stack.callback(close_event_logs, folder)
         stack.enter_context(parsl_warnings_to(folder / "parsl"))
+        site = site_file.site
+        stack.enter_context(held_tiers(folder, site.tiers, event_log(folder)))
         journal = Journal(folder / "journal.jsonl")
         stack.callback(journal.finish)
         config = parsl_config(site_file, journal, folder)
         kernel = stack.enter_context(opened_kernel(config))
         stack.enter_context(progress)
-        campaign = Campaign(folder, seed, site_file.site, journal, kernel, progress)
+        campaign = Campaign(folder, seed, site, journal, kernel, progress)
         try:
             yield campaign
         except BaseException:

@@ -23,6 +23,8 @@ from pydantic import TypeAdapter
 from workflows.engine.artefacts import Manifest
 from workflows.engine.events import event_log
 
+TIERS = "HEADRACE_TIERS"  # environment variable with the tiers of the site, as JSON
+
 Inputs = Mapping[str, Manifest | Sequence[Manifest]]
 
 
@@ -43,7 +45,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One task as a worker receives it: names and JSON."""
+    """One task as a worker receives it: names and JSON.
+
+    The tiers are those of the site; like label and folder they are no part of the key.
+    """
 
     label: str
     step: str
@@ -52,6 +57,7 @@ class Call:
     record: str
     seed: int
     folder: str
+    tiers: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,7 @@ def run_step(call: Call, manifests: Inputs) -> Outcome:
     log = event_log(folder)
     place = {"task": call.label, "host": socket.gethostname(), "pid": os.getpid()}
     log({"event": "start", **place})
+    os.environ[TIERS] = call.tiers
     try:
         step = _with_one_thread(call.step)
         record = adapter_of(call.record_type).validate_json(call.record)

@@ -4,6 +4,7 @@ Paths are below the run folder. Every step can be repeated: it overwrites what a
 earlier, killed attempt left, with the same bytes.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,6 +47,7 @@ from simulators.subsurface import FlowSolveError, FlowSolver, Forcing
 from surrogates.scores import coverage, rmse
 from workflows.engine.artefacts import Manifest, artefact
 from workflows.engine.events import Log
+from workflows.engine.staging import log_written
 from workflows.hanford.fields import (
     AQUIFER,
     HEAD,
@@ -186,7 +188,8 @@ def simulate_block(
     failed = {members[row]: cause for row, cause in causes.items()}
     for member, cause in failed.items():
         log({"event": "member failed", "member": member, "cause": cause})
-    write_block(
+    began = time.perf_counter()
+    entry = write_block(
         store,
         record.block,
         {LOG_TRANSMISSIVITY.name: fields.numpy(), HEAD.name: heads.numpy()},
@@ -194,6 +197,7 @@ def simulate_block(
         failed=failed,
         provenance={"prior": prior.artefacts["prior"].sha256},
     )
+    log_written(log, entry.files, time.perf_counter() - began)
     written = [artefact(path, folder) for path in store_files(store, record.block)]
     return Manifest({item.path: item for item in written}, {"members": len(members)})
 
