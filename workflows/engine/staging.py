@@ -113,6 +113,7 @@ def held_tiers(folder: Path, tiers: Sequence[Tier], log: Log) -> Iterator[None]:
     as those of other nodes, end with their job.
     """
     with ExitStack() as stack:
+        stack.callback(os.environ.pop, TIERS, None)  # left there by tasks in threads
         for tier in run_tiers(folder, tiers)[:-1]:
             # a task that needs a tier that is not here says so
             with suppress(StagingError, OSError):

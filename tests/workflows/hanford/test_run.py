@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from data.ensemble_store import open_ensemble
+from data.ensemble_store import open_ensemble, store_bytes
+from data.staging import bytes_by_edge
 from workflows.engine.events import read_events
 from workflows.engine.journal import read_journal
+from workflows.engine.site import local_tiers
+from workflows.engine.staging import run_tiers
 
 SMALL = {
     "ensemble.members": 40,
@@ -119,6 +122,19 @@ def test_a_run_leaves_what_the_design_promises(undisturbed):
             "generator_training",
         )
     }
+
+
+def test_a_run_moves_each_byte_once_and_says_so(undisturbed):
+    folder, _ = undisturbed
+    n_bytes = store_bytes(folder / "fields" / "ensemble.zarr")
+    expected = {("task", "file_system"): n_bytes}
+    fast = local_tiers()[:-1]
+    if fast:  # this computer has memory to spare
+        expected["file_system", "memory"] = n_bytes
+    assert bytes_by_edge(read_events(folder)) == expected
+    assert "<h2>Staging</h2>" in (folder / "report.html").read_text()
+    for tier in run_tiers(folder, local_tiers())[:-1]:
+        assert not Path(tier.root).exists()
 
 
 def test_processes_give_the_metrics_and_the_bits_of_threads(
