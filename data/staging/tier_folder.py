@@ -6,6 +6,9 @@ All locks are file locks, which die with their process:
     <key>.<id>.partial  has its full size from the start, and so counts as reserved; its
                         writer locks it: one that can be locked is abandoned, and swept
     <key>               readers hold a shared lock: one that cannot be locked is pinned
+
+A tier with a quota belongs to its stagings alone; one without may hold other files too,
+and its owner sweeps it.
 """
 
 import fcntl

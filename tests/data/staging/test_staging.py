@@ -1,7 +1,6 @@
 """The promises of staging, each on real files, with real processes and kills."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 import google_crc32c
 import pytest
 
-from data.durable_files import StagingError
+from data.durable_files import StagingError, sweep_partial_files
 from data.staging import Handle, Staging, Tier, bytes_by_edge
 
 ROOT = Path(__file__).parents[3]
@@ -339,62 +338,75 @@ def test_a_tier_without_a_folder_is_named(tmp_path):
         Staging([tier], {}, lambda event: None)
 
 
-# Puts three objects, promotes, stages out and evicts. Of the system calls that change
-# files, the given one, if any, is the last thing that it does.
+# Puts three objects, promotes, stages out and evicts, in a child of this program. Of
+# the system calls of the child that change files, the given one, if any, is the last
+# thing that it does; another child then starts anew on a copy of what it left.
 MOVER = """
-import os, signal, sys
+import os, shutil, signal, sys
 from pathlib import Path
-sys.path.insert(0, str(Path(sys.argv[3]).parent))
+sys.path.insert(0, str(Path(sys.argv[2]).parent))
 from test_staging import content, tiers
-from data.staging import Handle, Staging
+from data.staging import Staging
 
-folder, doomed, calls = Path(sys.argv[1]), int(sys.argv[2]), 0
+def kill_at(doomed):
+    def counted(call):
+        def wrapped(*arguments, **named):
+            global calls
+            result = call(*arguments, **named)
+            calls += 1
+            if calls == doomed:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+        return wrapped
+    for name in ("replace", "truncate", "write", "unlink", "fsync"):
+        setattr(os, name, counted(getattr(os, name)))
 
-def counted(call):
-    def wrapped(*arguments, **named):
-        global calls
-        result = call(*arguments, **named)
-        calls += 1
-        if calls == doomed:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-    return wrapped
+def move(folder):
+    with Staging(tiers(folder), {}, lambda event: None) as staging:
+        for k in range(3):
+            handle = staging.put(f"object/{k}", [content(k)])
+            staging.stage_out(handle).result()
+            staging.evict()
+            staging.promote(handle)
 
-for name in ("replace", "truncate", "write", "unlink", "fsync"):
-    setattr(os, name, counted(getattr(os, name)))
-with Staging(tiers(folder), {}, lambda event: None) as staging:
-    for k in range(3):
-        handle = staging.put(f"object/{k}", [content(k)])
-        staging.stage_out(handle).result()
-        staging.evict()
-        staging.promote(handle)
-print(calls)
+def in_child(folder, doomed):
+    child = os.fork()
+    if child == 0:
+        try:
+            kill_at(doomed)
+            move(folder)
+            (folder / "calls").write_text(str(calls))
+        finally:
+            os._exit((folder / "calls").exists() - 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+calls, root = 0, Path(sys.argv[1])
+assert in_child(root / "whole", 0) == 0
+n_calls = int((root / "whole" / "calls").read_text())
+for doomed in range(1, n_calls + 1):
+    killed, continued = root / "killed" / str(doomed), root / "continued" / str(doomed)
+    assert in_child(killed, doomed) == -signal.SIGKILL, doomed
+    shutil.copytree(killed, continued)
+    assert in_child(continued, 0) == 0, doomed
+print(n_calls)
 """
 
 
-def run_mover(folder, doomed=0):
-    command = [sys.executable, "-c", MOVER, str(folder), str(doomed), __file__]
+def test_a_kill_at_any_step_and_a_new_start_give_the_same_bits(tmp_path):
+    command = [sys.executable, "-c", MOVER, str(tmp_path), __file__]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
     )
-    return done.returncode, done.stdout + done.stderr
-
-
-def test_a_kill_at_any_step_and_a_new_start_give_the_same_bits(tmp_path):
-    code, output = run_mover(tmp_path / "whole")
-    assert code == 0, output
-    n_calls = int(output)
-    assert n_calls >= 3 * 10
-    whole = {tier: files(tmp_path / "whole", tier) for tier in ("memory", "nvme")}
-    for doomed in range(1, n_calls // 3 + 1):  # an object is as good as the next
-        folder = tmp_path / str(doomed)
-        assert run_mover(folder, doomed)[0] == -signal.SIGKILL
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 3 * 10, "each object is written, copied, removed"
+    assert len([*(tmp_path / "killed").iterdir()]) == int(done.stdout)
+    for path in (tmp_path / "killed").rglob("object/*"):
+        if path.suffix != ".partial":  # complete or absent
+            assert path.read_bytes() == content(int(path.name))
+    whole = [files(tmp_path / "whole", name) for name in ("memory", "nvme")]
+    for folder in (tmp_path / "continued").iterdir():
+        sweep_partial_files(folder / "file_system")  # as its owner does at the start
+        assert [files(folder, name) for name in ("memory", "nvme")] == whole
+        assert files(folder, "file_system") == ["0", "1", "2"]
         for path in folder.rglob("object/*"):
-            if path.suffix != ".partial":  # complete or absent
-                assert path.read_bytes() == content(int(path.name))
-        code, output = run_mover(folder)
-        assert code == 0, output
-        assert {tier: files(folder, tier) for tier in whole} == whole
-        for k in range(3):
-            path = folder / "file_system" / "object" / str(k)
-            assert path.read_bytes() == content(k)
+            assert path.read_bytes() == content(int(path.name))
