@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from errno import ENOSPC
 from pathlib import Path, PurePosixPath
 
 import google_crc32c
@@ -80,7 +81,7 @@ class TierFolder:
             is_expendable: whether the file of a key may be removed to make room.
 
         Returns:
-            False if there is no room.
+            False if there is no room, in the quota or on the device.
 
         Raises:
             StagingError: the tier is too small for this file even when empty.
@@ -104,8 +105,10 @@ class TierFolder:
                 os.fsync(descriptor)
             with self._locked():  # who counts meets one of both names
                 partial.replace(target)
-        except BaseException:
+        except BaseException as error:
             partial.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno == ENOSPC:
+                return False
             raise
         finally:
             os.close(descriptor)

@@ -1,6 +1,7 @@
 """The promises of staging, each on real files, with real processes and kills."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -145,6 +146,37 @@ def test_a_quota_below_one_object_is_refused_at_once(tmp_path):
         handle = put_last(tmp_path, 1)
         with pytest.raises(StagingError, match="its quota is 999 bytes"):
             staging.promote(handle)
+
+
+FULL_DEVICE = """
+import subprocess, sys
+from pathlib import Path
+from data.staging import Staging, Tier
+
+memory, last = Path(sys.argv[1]), sys.argv[2]
+mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(memory)]
+if subprocess.run(mount).returncode:
+    sys.exit("cannot mount")
+tiers = [Tier("memory", str(memory), 10**6, True, "node")]
+tiers += [Tier("file_system", last, None, False, "site")]
+with Staging(tiers, {}, lambda event: None) as staging:
+    handle = staging.put("a", [bytes(10**5)])
+    print(staging.verify(handle), [p.name for p in memory.iterdir()])
+"""
+
+
+def test_a_full_device_has_no_room_either(tmp_path):
+    (tmp_path / "memory").mkdir()
+    command = ["unshare", "--mount", sys.executable, "-c", FULL_DEVICE]
+    command += [str(tmp_path / "memory"), str(tmp_path / "last")]
+    if shutil.which("unshare") is None:
+        pytest.skip("needs unshare, for a mount of its own")
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    if "cannot mount" in done.stderr or "unshare" in done.stderr:
+        pytest.skip("a small device can be mounted by root only")
+    assert done.stdout == "['file_system'] ['.lock']\n", done.stderr
 
 
 def test_the_quota_counts_files_found_at_start(tmp_path, staging):
