@@ -15,6 +15,7 @@ BENCHMARKS = {
     "pigan_one_dimension": ("what", "u", "k", "one core"),
     "ensemble_statistics": USUAL,
     "start_up": USUAL,
+    "staging": USUAL,
     "main_job": USUAL,
     "engine": USUAL,
     "taskbench": USUAL,

@@ -24,7 +24,7 @@ from surrogates.ridge import PENALTIES, ridge_path
 from surrogates.scores import rmse
 from workflows.hanford import learning, steps
 from workflows.hanford.config import HanfordConfig
-from workflows.hanford.fields import AQUIFER, STORE, read_expansion, read_fields
+from workflows.hanford.fields import AQUIFER, read_expansion, read_fields
 
 DEFAULT_DATA = Path(__file__).parents[2] / "shared/reference/hanford/data"
 N_TRAINING, N_TEST = 2000, 500
@@ -124,8 +124,8 @@ def unlogged(_record: Mapping[str, object]) -> None:
 def best_ridge(folder: Path) -> float:
     """Smallest test RMSE [m] over all numbers of coordinates and penalties."""
     expansion = read_expansion(folder / "fields" / "prior.npz")
-    training = read_fields(folder / STORE, range(N_TRAINING))
-    test = read_fields(folder / STORE, range(N_TRAINING, N_TRAINING + N_TEST))
+    training = read_fields(folder, range(N_TRAINING))
+    test = read_fields(folder, range(N_TRAINING, N_TRAINING + N_TEST))
     x, unseen = (
         learning.scaled_coordinates(expansion, part.log_transmissivity)
         for part in (training, test)

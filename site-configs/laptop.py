@@ -5,7 +5,7 @@ import os
 from parsl.executors import ThreadPoolExecutor
 from parsl.executors.base import ParslExecutor
 
-from workflows.engine.site import Site
+from workflows.engine.site import Site, local_tiers
 
 CORES = os.cpu_count() or 1
 
@@ -15,6 +15,7 @@ SITE = Site(
     cores_per_node=CORES,
     gpus_per_node=0,
     roles={"sim": "threads", "train": "threads", "io": "threads"},
+    tiers=local_tiers(),
 )
 
 

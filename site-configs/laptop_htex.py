@@ -9,7 +9,12 @@ from parsl.executors.base import ParslExecutor
 
 from workflows.engine.clusters import LocalBlocks
 from workflows.engine.parsl_setup import explain_failed_blocks
-from workflows.engine.site import Site, python_commands, worker_environment
+from workflows.engine.site import (
+    Site,
+    local_tiers,
+    python_commands,
+    worker_environment,
+)
 
 WORKERS = 2
 
@@ -19,6 +24,7 @@ SITE = Site(
     cores_per_node=WORKERS,
     gpus_per_node=0,
     roles={"sim": "processes", "train": "processes", "io": "processes"},
+    tiers=local_tiers(),
 )
 
 

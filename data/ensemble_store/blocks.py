@@ -1,32 +1,32 @@
 """Writing and reading the members of an ensemble store.
 
-Reading for training goes through `read_members`: shard by shard, contiguous reads into
-one buffer, no event loop and nothing kept open, so that threads and forked workers may
-call it. Statistics go through `open_ensemble`.
+A block is written whole, by one writer at a time. Reading for training goes through
+`read_members` or, batch by batch, `MemberReader`; statistics through `open_ensemble`.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.durable_files import StagingError, make_folder_durably, write_durably
-from data.ensemble_store.layout import StoreLayout, read_layout, shard_file
+from data.ensemble_store.hdf5 import block_image, open_index
+from data.ensemble_store.layout import StoreLayout, read_layout
 from data.ensemble_store.manifest import (
     BlockEntry,
     StoredFile,
-    check_size,
     drop_entry,
     failed_members,
     missing_blocks,
-    read_entry,
     verify_block,
     write_entry,
+    writing,
 )
-from data.ensemble_store.shards import checksum_parts, read_shard_rows, shard_parts
+from data.ensemble_store.reader import MemberReader, Members
+from data.ensemble_store.shards import checksum_parts, shard_parts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -48,7 +48,9 @@ def write_block(
     """Writes all variables of a block, then its manifest entry.
 
     Returns when the bytes are durable. A block that is there with the same content is
-    left alone; one with other content stops counting before its shards are replaced.
+    left alone; one with other content stops counting before its shards are replaced. A
+    second writer waits for the first and is then refused, unless it brings the same,
+    as a task does that was started twice.
 
     Args:
         path: the store.
@@ -64,24 +66,23 @@ def write_block(
     Raises:
         ValueError: variables, shapes, seeds or failed members do not fit the block, or
             a member that has not failed is not finite.
+        StagingError: another writer has just written other content.
         OSError: the device refused.
     """
     layout = read_layout(path)
     members = layout.members(block)
     _check_block(layout, members, fields, seeds, failed)
-    shards = {
-        shard_file(variable.name, block): shard_parts(
-            _prepare(
-                variable.name,
-                fields[variable.name],
-                layout.shard_shape(variable).dtype,
-                members,
-                failed,
-            ),
-            layout.shard_shape(variable),
+    rows = {
+        variable.name: _prepare(
+            variable.name,
+            fields[variable.name],
+            layout.shard_shape(variable).dtype,
+            members,
+            failed,
         )
         for variable in layout.variables
     }
+    shards = _files_of_block(layout, block, rows)
     entry = BlockEntry(
         block=block,
         members=members,
@@ -93,20 +94,24 @@ def write_block(
         ),
         provenance=dict(provenance),
     )
-    stored = _stored_entry(path, block)
-    if stored is not None and stored.has_same_content(entry):
-        return stored
-    drop_entry(path, block)
-    for name, parts in shards.items():
-        make_folder_durably((path / name).parent, root=path)
-        write_durably(path / name, [part.data for part in parts])
-    write_entry(path, entry)
+    with writing(path, block) as had_to_wait:
+        stored = _stored_entry(path, block)
+        if stored is not None and stored.has_same_content(entry):
+            return stored
+        if stored is not None and had_to_wait:
+            raise StagingError(
+                f"block {block} of {path} must have one writer; another one has just "
+                "written other members or values. Give each task blocks of its own."
+            )
+        drop_entry(path, block)
+        for name, parts in shards.items():
+            make_folder_durably((path / name).parent, root=path)
+            write_durably(path / name, [part.data for part in parts])
+        write_entry(path, entry)
     return entry
 
 
-def read_members(
-    path: Path, variable: str, members: Sequence[int] | NDArray[np.int64]
-) -> NDArray[np.floating]:
+def read_members(path: Path, variable: str, members: Members) -> NDArray[np.floating]:
     """Values of some members, in the order asked for.
 
     Args:
@@ -121,24 +126,8 @@ def read_members(
         ValueError: no such variable, or a member id outside the ensemble.
         StagingError: a member has failed, or its block is not complete or damaged.
     """
-    layout = read_layout(path)
-    shape = layout.shard_shape(layout.variable(variable))
-    ids, inverse = np.unique(np.asarray(members, dtype=np.int64), return_inverse=True)
-    if ids.size and not (ids[0] >= 0 and ids[-1] < layout.n_members):
-        wrong = ids[(ids < 0) | (ids >= layout.n_members)]
-        raise ValueError(
-            f"member ids must lie in 0..{layout.n_members - 1}; got {wrong[0]}."
-        )
-    values = np.empty((len(ids), layout.n_cells), dtype=shape.dtype)
-    edges = np.flatnonzero(np.diff(ids // layout.block_size)) + 1
-    for part in np.split(np.arange(len(ids)), edges):
-        if part.size:
-            block = int(ids[part[0]]) // layout.block_size
-            name = _readable_shard(path, variable, block, ids[part])
-            rows = ids[part] - layout.members(block).start
-            read_shard_rows(path / name, shape, rows, values[part[0] : part[-1] + 1])
-    is_ordered = np.array_equal(inverse, np.arange(len(ids)))
-    return values if is_ordered else values[inverse]
+    with MemberReader(path, variable) as reader:
+        return reader.read(members)
 
 
 def open_ensemble(path: Path) -> "xr.Dataset":
@@ -161,8 +150,12 @@ def open_ensemble(path: Path) -> "xr.Dataset":
         layout.shard_shape(variable).row_bytes for variable in layout.variables
     )
     n_blocks = max(1, DASK_CHUNK_BYTES // (layout.block_size * widest))
-    chunks = {"member": n_blocks * layout.block_size, "cell": -1}
-    dataset: xr.Dataset = xr.open_zarr(path, consolidated=False, chunks=chunks)
+    n_members = n_blocks * layout.block_size
+    if layout.format == "hdf5":
+        dataset = open_index(path, layout, (n_members, -1))
+    else:
+        chunks = {"member": n_members, "cell": -1}
+        dataset = xr.open_zarr(path, consolidated=False, chunks=chunks)
     failed = failed_members(path)
     if not failed:
         return dataset
@@ -209,17 +202,33 @@ def _prepare(
     failed: Mapping[int, str],
 ) -> NDArray[np.floating]:
     """Contiguous values of the stored dtype, NaN in the rows of failed members."""
-    # astype copies: the caller's array keeps its values
-    rows = np.array(values, dtype=dtype, order="C")
-    rows[[member - members.start for member in failed]] = np.nan
-    is_finite = np.isfinite(rows).all(axis=1)
-    for row in np.flatnonzero(~is_finite):
-        if members[row] not in failed:
+    rows = np.ascontiguousarray(values, dtype=dtype)
+    if failed:
+        rows = rows.copy()  # the caller's array keeps its values
+        rows[[member - members.start for member in failed]] = np.nan
+    # sums are not finite where a value is not: one fast pass; they may also overflow
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspects = np.flatnonzero(~np.isfinite(rows.sum(axis=1)))
+    for row in suspects:
+        if members[row] not in failed and not np.isfinite(rows[row]).all():
             raise ValueError(
                 f"{name} must be finite in {dtype} for members that have not failed; "
                 f"got member {members[row]}. List it in failed with its cause."
             )
     return rows
+
+
+def _files_of_block(
+    layout: StoreLayout, block: int, rows: Mapping[str, NDArray[np.floating]]
+) -> dict[str, list[NDArray[Any]]]:
+    """By name, the parts of each file."""
+    if layout.format == "hdf5":
+        image = np.frombuffer(block_image(layout, rows), dtype=np.uint8)
+        return {layout.file_of("", block): [image]}
+    return {
+        layout.file_of(v.name, block): shard_parts(rows[v.name], layout.shard_shape(v))
+        for v in layout.variables
+    }
 
 
 def _stored_entry(path: Path, block: int) -> BlockEntry | None:
@@ -228,20 +237,3 @@ def _stored_entry(path: Path, block: int) -> BlockEntry | None:
         return verify_block(path, block)
     except StagingError:
         return None
-
-
-def _readable_shard(
-    path: Path, variable: str, block: int, members: NDArray[np.int64]
-) -> str:
-    """Name of a shard whose manifest entry says that these members are there."""
-    entry = read_entry(path, block)
-    failed = [int(member) for member in members if int(member) in entry.failed]
-    if failed:
-        raise StagingError(
-            f"members must have a result to be read; got {failed} of {path}, which "
-            f"failed ({entry.failed[failed[0]]}). Leave out failed_members(path)."
-        )
-    name = shard_file(variable, block)
-    stored = next(file for file in entry.files if file.name == name)
-    check_size(path, stored)
-    return name

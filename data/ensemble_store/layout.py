@@ -1,26 +1,26 @@
-"""What an ensemble store holds: variables, members, blocks; and its creation.
+"""What an ensemble store holds, variables, members, blocks, and in which files.
 
-The layout is kept in `manifest/zarr.json`. It is fixed when the store is created; a
-store with another layout is refused, so that no two experiments mix.
+The layout is fixed when the store is created, and kept in its manifest.
 """
 
 import json
-import shutil
-import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from data.durable_files import StagingError, sync_folder, sync_tree
-from data.ensemble_store.shards import ShardShape
+from data.durable_files import StagingError
+from data.ensemble_store.shards import Codec, ShardShape
 
 MANIFEST = "manifest"
 CHUNK_BYTES = 2**20
+
+# a Zarr group of sharded arrays, with inner chunks as they are or compressed by
+# blosc-lz4; or an HDF5 file per block and a virtual data set over them
+Format: TypeAlias = Literal["zarr", "zarr-lz4", "hdf5"]
 
 # dimension, values and, optionally, attributes such as units: as xarray takes them
 Coordinate: TypeAlias = (
@@ -46,6 +46,7 @@ class StoreLayout:
     n_cells: int
     block_size: int
     variables: tuple[Variable, ...]
+    format: Format = "zarr"
 
     @property
     def n_blocks(self) -> int:
@@ -75,6 +76,12 @@ class StoreLayout:
         known = ", ".join(variable.name for variable in self.variables)
         raise ValueError(f"no variable {name!r} in the store; known ones: {known}.")
 
+    def file_of(self, variable: str, block: int) -> str:
+        """Name of the file with a variable of a block, relative to the store."""
+        if self.format == "hdf5":
+            return f"blocks/{block}.h5"
+        return f"{variable}/c/{block}/0"
+
     def shard_shape(self, variable: Variable) -> ShardShape:
         """Shape of the shards of a variable: inner chunks of about 1 MiB."""
         dtype = np.dtype(variable.dtype).newbyteorder("<")
@@ -86,56 +93,8 @@ class StoreLayout:
             key=lambda count: abs(np.log(count * row_bytes / CHUNK_BYTES)),
         )
         n_chunks = self.block_size // chunk_members
-        return ShardShape(n_chunks, chunk_members, self.n_cells, dtype)
-
-
-def shard_file(variable: str, block: int) -> str:
-    """Name of a shard file, relative to the store."""
-    return f"{variable}/c/{block}/0"
-
-
-def create_store(
-    path: Path,
-    *,
-    n_members: int,
-    block_size: int,
-    variables: Sequence[Variable],
-    coordinates: Mapping[str, Coordinate],
-    attributes: Mapping[str, str | int | float],
-) -> StoreLayout:
-    """Creates an ensemble store without members, or accepts one of the same layout.
-
-    Any number of processes may call this at once: the store appears complete, by a
-    rename, and the first one wins.
-
-    Args:
-        path: folder of the store; its parent exists.
-        n_members: ensemble size.
-        block_size: members per shard, written by one task.
-        variables: fields over (member, cell).
-        coordinates: by name: dimension, values, attributes; one of them at least lies
-            on `cell` and so gives the number of cells. `member` is added.
-        attributes: global attributes.
-
-    Returns:
-        The layout.
-
-    Raises:
-        ValueError: a size is not positive, or no coordinate lies on `cell`.
-        StagingError: a store of another layout is there.
-    """
-    n_cells = _count_cells(coordinates)
-    if min(n_members, block_size, n_cells, len(variables)) < 1:
-        raise ValueError(
-            "members, block size, cells and variables must be >= 1; got "
-            f"{n_members}, {block_size}, {n_cells}, {len(variables)}."
-        )
-    layout = StoreLayout(n_members, n_cells, block_size, tuple(variables))
-    record = _describe(layout, coordinates, attributes)
-    if not path.exists():
-        _create(path, layout, record, coordinates, attributes)
-    _check_same(path, record)
-    return layout
+        codec: Codec = "blosc-lz4" if self.format == "zarr-lz4" else "none"
+        return ShardShape(n_chunks, chunk_members, self.n_cells, dtype, codec)
 
 
 def read_layout(path: Path) -> StoreLayout:
@@ -144,137 +103,42 @@ def read_layout(path: Path) -> StoreLayout:
     Raises:
         StagingError: there is no store.
     """
-    record = _read_record(path)
+    record = read_record(path)
     variables = tuple(Variable(**variable) for variable in record["variables"])
     return StoreLayout(
-        record["n_members"], record["n_cells"], record["block_size"], variables
+        record["n_members"],
+        record["n_cells"],
+        record["block_size"],
+        variables,
+        record["format"],
     )
 
 
-def _divisors(number: int) -> list[int]:
-    small = [d for d in range(1, int(number**0.5) + 1) if number % d == 0]
-    return sorted({*small, *(number // d for d in small)})
+def read_record(path: Path) -> dict[str, Any]:
+    """The layout as JSON values, with a crc32c of each coordinate.
 
-
-def _count_cells(coordinates: Mapping[str, Coordinate]) -> int:
-    sizes = {len(c[1]) for c in coordinates.values() if c[0] == "cell"}
-    if len(sizes) != 1:
-        raise ValueError(
-            "coordinates on the dimension cell must give one number of cells; got "
-            f"{sorted(sizes)}. Pass for example x and y of the cell centres."
-        )
-    return sizes.pop()
-
-
-def _describe(
-    layout: StoreLayout,
-    coordinates: Mapping[str, Coordinate],
-    attributes: Mapping[str, str | int | float],
-) -> dict[str, Any]:
-    """The layout as JSON values; two stores mix only if these are equal."""
-    described = {
-        name: {
-            "dimension": dimension,
-            "length": len(values),
-            "crc32c": google_crc32c.value(np.ascontiguousarray(values)),
-            "attributes": [dict(extra) for extra in more],
-        }
-        for name, (dimension, values, *more) in coordinates.items()
-    }
-    record = {
-        **asdict(layout),
-        "coordinates": described,
-        "attributes": dict(attributes),
-    }
-    return dict(json.loads(json.dumps(record)))
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    file = path / MANIFEST / "zarr.json"
+    Raises:
+        StagingError: there is no store.
+    """
+    file = record_file(path, "hdf5")
     try:
-        return dict(json.loads(file.read_bytes())["attributes"]["layout"])
+        if file.exists():
+            return dict(json.loads(file.read_bytes()))
+        file = record_file(path, "zarr")
+        record = json.loads(file.read_bytes())["attributes"]["layout"]
     except (FileNotFoundError, NotADirectoryError, KeyError, ValueError) as error:
         raise StagingError(
             f"{path} must be an ensemble store; got no readable layout in {file}. "
             "Create it by create_store, in a folder of its own."
         ) from error
+    return {"format": "zarr", **record}  # early stores do not say
 
 
-def _check_same(path: Path, wanted: dict[str, Any]) -> None:
-    stored = _read_record(path)
-    for key in wanted.keys() | stored.keys():
-        if stored.get(key) != wanted.get(key):
-            raise StagingError(
-                f"{path} must have {key} = {wanted.get(key)}; it was created with "
-                f"{stored.get(key)}. Take another folder or the stored settings."
-            )
+def record_file(path: Path, form: Format) -> Path:
+    """Where a store of that format keeps its layout."""
+    return path / MANIFEST / ("layout.json" if form == "hdf5" else "zarr.json")
 
 
-def _create(
-    path: Path,
-    layout: StoreLayout,
-    record: dict[str, Any],
-    coordinates: Mapping[str, Coordinate],
-    attributes: Mapping[str, str | int | float],
-) -> None:
-    staging = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    _write_metadata(staging, layout, record, coordinates, attributes)
-    sync_tree(staging)
-    try:
-        staging.rename(path)
-    except OSError:
-        # another process was faster; the caller compares the layouts
-        shutil.rmtree(staging)
-        if not path.exists():
-            raise
-    sync_folder(path.parent)
-
-
-def _write_metadata(
-    path: Path,
-    layout: StoreLayout,
-    record: dict[str, Any],
-    coordinates: Mapping[str, Coordinate],
-    attributes: Mapping[str, str | int | float],
-) -> None:
-    import zarr  # takes a second, which workers that only write blocks do not pay
-
-    group = zarr.create_group(
-        path, zarr_format=3, attributes={"Conventions": "CF-1.11", **attributes}
-    )
-    # a group of its own: Zarr warns of folders that it does not know
-    group.create_group(MANIFEST, attributes={"layout": record})
-    names = " ".join(name for name, (dim, *_) in coordinates.items() if dim != name)
-    for variable in layout.variables:
-        shape = layout.shard_shape(variable)
-        group.create_array(
-            variable.name,
-            shape=(layout.n_members, layout.n_cells),
-            chunks=(shape.chunk_members, layout.n_cells),
-            shards=(layout.block_size, layout.n_cells),
-            dtype=shape.dtype,
-            # fields compress by a quarter at most: raw bytes keep reads contiguous
-            compressors=None,
-            filters=None,
-            fill_value=np.nan,
-            dimension_names=("member", "cell"),
-            attributes={
-                "units": variable.units,
-                "long_name": variable.long_name,
-                "coordinates": names,
-            },
-        )
-    members = np.arange(layout.n_members)
-    everything = {"member": ("member", members), **coordinates}
-    for name, (dimension, values, *more) in everything.items():
-        group.create_array(
-            name,
-            data=np.ascontiguousarray(values),
-            chunks=values.shape,
-            compressors=None,
-            filters=None,
-            dimension_names=(dimension,),
-            attributes=dict(more[0]) if more else {},
-            # a coordinate of zeros would not be stored and read as a hole
-            config={"write_empty_chunks": True},
-        )
+def _divisors(number: int) -> list[int]:
+    small = [d for d in range(1, int(number**0.5) + 1) if number % d == 0]
+    return sorted({*small, *(number // d for d in small)})

@@ -9,9 +9,11 @@
 | shard altered later             | entry, other crc32c      | damaged: `verify_block` |
 """
 
+import fcntl
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +70,23 @@ class BlockEntry:
 def entry_file(path: Path, block: int) -> Path:
     """The manifest file of a block."""
     return path / MANIFEST / f"{block}.json"
+
+
+@contextmanager
+def writing(path: Path, block: int) -> Iterator[bool]:
+    """Holds a block for one writer, by a lock that dies with its process.
+
+    Yields:
+        Whether there was another writer, for whom this one had to wait.
+    """
+    with (path / MANIFEST / f"{block}.lock").open("ab") as stream:
+        had_to_wait = False
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            had_to_wait = True
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield had_to_wait
 
 
 def write_entry(path: Path, entry: BlockEntry) -> None:
@@ -183,6 +202,12 @@ def store_files(path: Path, block: int) -> tuple[Path, ...]:
     """
     shards = [path / stored.name for stored in read_entry(path, block).files]
     return (*shards, entry_file(path, block))
+
+
+def store_bytes(path: Path) -> int:
+    """Bytes of the files of all complete blocks."""
+    entries = [read_entry(path, block) for block in complete_blocks(path)]
+    return sum(file.n_bytes for entry in entries for file in entry.files)
 
 
 def sweep_partial(path: Path) -> list[Path]:

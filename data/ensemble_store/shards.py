@@ -1,16 +1,16 @@
-"""Shard files of Zarr 3 (codec sharding_indexed), written and read without Zarr.
+"""Shard files of Zarr 3 (codec sharding_indexed), written and opened without Zarr.
 
     [ inner chunks, in order ][ n × (offset u64, bytes u64) ][ crc32c of index, u32 ]
 
 all little endian; an absent chunk has offset = bytes = 2⁶⁴ - 1. Inner chunks are whole
-members without compression, so that neighbouring members are one contiguous read.
-Source: zarr-specs, sharding_indexed 1.0.
+members: raw, so that neighbouring members are one contiguous read, or compressed by
+blosc-lz4 with byte shuffle. Source: zarr-specs, sharding_indexed 1.0.
 """
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import google_crc32c
 import numpy as np
@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 from data.durable_files import StagingError
 
 ABSENT = 2**64 - 1
+BLOSC_LEVEL = 5
+
+Codec: TypeAlias = Literal["none", "blosc-lz4"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,14 @@ class ShardShape:
         chunk_members: members per inner chunk.
         n_cells: values per member.
         dtype: type of a value, little endian.
+        codec: how an inner chunk is compressed.
     """
 
     n_chunks: int
     chunk_members: int
     n_cells: int
     dtype: np.dtype[np.floating]
+    codec: Codec = "none"
 
     @property
     def row_bytes(self) -> int:
@@ -44,8 +49,29 @@ class ShardShape:
 
     @property
     def chunk_bytes(self) -> int:
-        """Bytes of one inner chunk."""
+        """Bytes of one inner chunk before compression."""
         return self.chunk_members * self.row_bytes
+
+    def codecs(self) -> list[dict[str, Any]]:
+        """The codecs as they stand in the `zarr.json` of the variable."""
+        to_bytes = {"name": "bytes", "configuration": {"endian": "little"}}
+        inner: list[dict[str, Any]] = [to_bytes]
+        if self.codec == "blosc-lz4":
+            settings = {
+                "typesize": self.dtype.itemsize,
+                "cname": "lz4",
+                "clevel": BLOSC_LEVEL,
+                "shuffle": "shuffle",
+                "blocksize": 0,
+            }
+            inner.append({"name": "blosc", "configuration": settings})
+        sharding = {
+            "chunk_shape": [self.chunk_members, self.n_cells],
+            "codecs": inner,
+            "index_codecs": [to_bytes, {"name": "crc32c"}],
+            "index_location": "end",
+        }
+        return [{"name": "sharding_indexed", "configuration": sharding}]
 
 
 def shard_parts(rows: NDArray[np.floating], shape: ShardShape) -> list[NDArray[Any]]:
@@ -62,11 +88,15 @@ def shard_parts(rows: NDArray[np.floating], shape: ShardShape) -> list[NDArray[A
     n_used = -(-len(rows) // shape.chunk_members)
     n_fill = n_used * shape.chunk_members - len(rows)
     fill = np.full((n_fill, shape.n_cells), np.nan, dtype=shape.dtype)
+    bodies, sizes = [rows, fill], np.full(n_used, shape.chunk_bytes)
+    if shape.codec == "blosc-lz4":
+        bodies = _compressed(np.concatenate([rows, fill]), shape)
+        sizes = np.array([body.nbytes for body in bodies])
     index = np.full((shape.n_chunks, 2), ABSENT, dtype="<u8")
-    index[:n_used, 0] = np.arange(n_used) * shape.chunk_bytes
-    index[:n_used, 1] = shape.chunk_bytes
+    index[:n_used, 0] = np.cumsum(sizes) - sizes
+    index[:n_used, 1] = sizes
     checksum = np.array([google_crc32c.value(index)], dtype="<u4")
-    return [rows, fill, index, checksum]
+    return [*bodies, index, checksum]
 
 
 def checksum_parts(parts: list[NDArray[Any]]) -> int:
@@ -79,41 +109,12 @@ def checksum_parts(parts: list[NDArray[Any]]) -> int:
     return checksum
 
 
-def read_shard_rows(
-    path: Path, shape: ShardShape, rows: NDArray[np.int64], out: NDArray[np.floating]
-) -> None:
-    """Reads members of one shard into a caller's buffer, one read per contiguous run.
-
-    Args:
-        path: the shard file.
-        shape: shape of the shard.
-        rows: positions within the shard, ascending, without repeats, shape (n,).
-        out: contiguous buffer of the shard's dtype, shape (n, n_cells).
+def read_index(descriptor: int, path: Path, shape: ShardShape) -> NDArray[np.int64]:
+    """The index of an open shard, shape (n_chunks, 2): offset and bytes, -1 if absent.
 
     Raises:
-        StagingError: the file is damaged or lacks one of the members.
+        StagingError: the index is damaged, or does not fit the shape.
     """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        index = _read_index(descriptor, path, shape)
-        chunks, positions = np.divmod(rows, shape.chunk_members)
-        offsets = index[chunks, 0]  # (n,)
-        if (offsets == ABSENT).any():
-            row = int(rows[offsets == ABSENT][0])
-            raise StagingError(
-                f"{path} must hold member {row} of its block; got an absent chunk. "
-                "Write the block again."
-            )
-        offsets = offsets.astype(np.int64) + positions * shape.row_bytes
-        breaks = np.flatnonzero(np.diff(offsets) != shape.row_bytes) + 1
-        for run in np.split(np.arange(len(rows)), breaks):
-            target = out[run[0] : run[-1] + 1]
-            _read_fully(descriptor, path, int(offsets[run[0]]), target)
-    finally:
-        os.close(descriptor)
-
-
-def _read_index(descriptor: int, path: Path, shape: ShardShape) -> NDArray[np.uint64]:
     index_bytes = 16 * shape.n_chunks
     start = os.fstat(descriptor).st_size - index_bytes - 4
     footer = os.pread(descriptor, index_bytes + 4, max(start, 0))
@@ -123,14 +124,23 @@ def _read_index(descriptor: int, path: Path, shape: ShardShape) -> NDArray[np.ui
             f"{path} must end in a shard index with its crc32c; got another checksum. "
             "Write the block again."
         )
-    return np.frombuffer(index, dtype="<u8").reshape(-1, 2)
+    entries = np.frombuffer(index, dtype="<i8").reshape(-1, 2)
+    is_raw = shape.codec == "none"
+    if is_raw and not np.isin(entries[:, 1], [-1, shape.chunk_bytes]).all():
+        raise StagingError(
+            f"inner chunks of {path} must have {shape.chunk_bytes} bytes; got "
+            f"{sorted(set(entries[:, 1].tolist()))}. Write the block again."
+        )
+    return entries
 
 
-def _read_fully(
-    descriptor: int, path: Path, offset: int, target: NDArray[np.floating]
-) -> None:
+def read_fully(descriptor: int, path: Path, offset: int, buffer: memoryview) -> None:
+    """Fills a buffer of bytes from an open file.
+
+    Raises:
+        StagingError: the file ends before.
+    """
     # one read of Linux returns at most 2 GiB, and a truncated file gives a short count
-    buffer = target.data.cast("B")
     done = 0
     while done < len(buffer):
         count = os.preadv(descriptor, [buffer[done:]], offset + done)
@@ -140,3 +150,15 @@ def _read_fully(
                 f"{offset + done}. Write the block again."
             )
         done += count
+
+
+def _compressed(rows: NDArray[np.floating], shape: ShardShape) -> list[NDArray[Any]]:
+    from numcodecs import blosc
+
+    chunks = rows.reshape(-1, shape.chunk_members, shape.n_cells)
+    return [
+        np.frombuffer(
+            blosc.compress(chunk, b"lz4", BLOSC_LEVEL, blosc.SHUFFLE), dtype=np.uint8
+        )
+        for chunk in chunks
+    ]

@@ -1,7 +1,14 @@
-"""A storage tier as a site declares it."""
+"""Storage tiers as a site declares them, and their folders where a process runs."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+from data.durable_files import StagingError
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +31,27 @@ class Tier:
     is_volatile: bool
     scope: Literal["node", "job", "site"]
     fallback: str | None = None
+
+
+def folder_of(tier: Tier, environment: Mapping[str, str]) -> tuple[Path, str | None]:
+    """The folder of a tier, and the missing variable if that is its fallback.
+
+    Raises:
+        StagingError: a variable is not set and there is no fallback, or the fallback
+            has a variable that is not set either.
+    """
+    missing = _missing_variables(tier.root, environment)
+    root = tier.fallback if missing and tier.fallback else tier.root
+    if _missing_variables(root, environment):
+        fallback = f"the fallback {tier.fallback}" if tier.fallback else "no fallback"
+        raise StagingError(
+            f"tier {tier.name} must find its folder {tier.root}; the environment "
+            f"variable {missing[0]} is not set here and there is {fallback}. Run where "
+            "it is set, or give the tier of the site file another fallback."
+        )
+    folder = Path(_VARIABLE.sub(lambda found: environment[found[1]], root))
+    return folder, missing[0] if missing else None
+
+
+def _missing_variables(root: str, environment: Mapping[str, str]) -> list[str]:
+    return [name for name in _VARIABLE.findall(root) if not environment.get(name)]

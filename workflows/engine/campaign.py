@@ -32,6 +32,7 @@ from workflows.engine.parsl_setup import (
 from workflows.engine.progress import Ending, Progress
 from workflows.engine.run_folder import retract_results
 from workflows.engine.site import Site, SiteFile
+from workflows.engine.staging import held_tiers, tiers_to_json
 from workflows.engine.tasks import (
     Call,
     Task,
@@ -74,6 +75,7 @@ class Campaign:
     ) -> None:
         self.folder, self.seed, self.site = folder, seed, site
         self.log = event_log(folder)
+        self._tiers = tiers_to_json(site.tiers)
         self._journal, self._progress = journal, progress
         self._apps = {
             role: parsl.python_app(
@@ -107,6 +109,7 @@ class Campaign:
             seed=self.seed,
             folder=str(self.folder),
             time_limit_s=task.time_limit_s,
+            tiers=self._tiers,
         )
         future = TaskFuture(label)
         self._progress.submitted(stage)
@@ -248,6 +251,8 @@ def open_campaign(
         log = event_log(folder)
         log({"event": "begin", "site": site_file.site.name})
         stack.enter_context(parsl_warnings_to(folder / "parsl"))
+        site = site_file.site
+        stack.enter_context(held_tiers(folder, site.tiers, event_log(folder)))
         journal = Journal(folder / "journal.jsonl")
         stack.callback(journal.finish)
         _tell_of_damage(journal, folder)
@@ -255,7 +260,7 @@ def open_campaign(
         stack.enter_context(watched_blocks(config.executors, log))
         kernel = stack.enter_context(opened_kernel(config))
         stack.enter_context(progress)
-        campaign = Campaign(folder, seed, site_file.site, journal, kernel, progress)
+        campaign = Campaign(folder, seed, site, journal, kernel, progress)
         try:
             yield campaign
         except BaseException:

@@ -7,6 +7,7 @@ it starts nothing. Everything that does not differ between machines is the engin
 import importlib.util
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ from data.staging import Tier
 ROLES = ("sim", "train", "io")
 SITE_MODULE = "_headrace_site_"  # before the names of site files, which nobody imports
 LOOPBACK = "127.0.0.1"
+
+_SHARED_MEMORY = Path("/dev/shm")
+_LEAST_MEMORY, _MOST_MEMORY = 2**28, 2**30  # bytes; it is the memory of tasks, too
 
 _PACKAGES = Path(__file__).parents[2]
 _FOLDERS = (_PACKAGES / "site-configs", Path(__file__).parent / "site_configs")
@@ -142,6 +146,19 @@ def worker_environment() -> str:
         f'export PYTHONPATH={packages}"${{PYTHONPATH:+:$PYTHONPATH}}"\n'
         "export OMP_NUM_THREADS=1"
     )
+
+
+def local_tiers() -> tuple[Tier, ...]:
+    """Tiers of one computer: shared memory where it has some to spare, and its disk."""
+    disk = Tier("file_system", ".", None, is_volatile=False, scope="site")
+    if not _SHARED_MEMORY.is_dir():
+        return (disk,)
+    spare = shutil.disk_usage(_SHARED_MEMORY).free // 2
+    if spare < _LEAST_MEMORY:
+        return (disk,)
+    root = str(_SHARED_MEMORY / f"headrace-{os.getuid()}")
+    quota = min(spare, _MOST_MEMORY)
+    return Tier("memory", root, quota, is_volatile=True, scope="node"), disk
 
 
 def python_commands() -> dict[str, Any]:

@@ -24,6 +24,7 @@ from pydantic import TypeAdapter
 from workflows.engine.artefacts import Artefact, Manifest
 from workflows.engine.events import Log, event_log
 from workflows.engine.site import SITE_MODULE
+from workflows.engine.staging import TIERS
 from workflows.engine.time_limit import compute_within
 
 _FINITE = json.JSONEncoder(allow_nan=False)
@@ -52,7 +53,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One task as a worker receives it: names and JSON."""
+    """One task as a worker receives it: names and JSON.
+
+    The tiers are those of the site; like label and folder they are no part of the key.
+    """
 
     label: str
     step: str
@@ -62,6 +66,7 @@ class Call:
     seed: int
     folder: str
     time_limit_s: float | None
+    tiers: str
 
     def to_json(self) -> str:
         """The call as `call_of` reads it."""
@@ -118,6 +123,7 @@ def run_step(call_text: str, manifests: Inputs) -> str:
     _, log, host = _surroundings(call.folder)
     place = {"task": call.label, "host": host, "pid": os.getpid()}
     log({"event": "start", **place})
+    os.environ[TIERS] = call.tiers
     try:
         if call.time_limit_s is None:
             outcome = compute(call, manifests)

@@ -90,6 +90,16 @@ class EnsembleConfig(_Section):
         return self
 
 
+class StoreConfig(_Section):
+    """How the members are kept."""
+
+    format: Literal["zarr", "zarr-lz4", "hdf5"] = Field(
+        default="zarr",
+        description="Zarr, with or without compression, or a file per block and a "
+        "virtual data set over them",
+    )
+
+
 class TrainConfig(_Section):
     """Training of the regression network; one network per number of members."""
 
@@ -162,6 +172,7 @@ class HanfordConfig(_Section):
     )
     prior: PriorConfig = PriorConfig()
     ensemble: EnsembleConfig = EnsembleConfig()
+    store: StoreConfig = StoreConfig()
     train: TrainConfig = TrainConfig()
     pigan: PiganConfig = PiganConfig()
 

@@ -11,14 +11,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.durable_files import write_durably
-from data.ensemble_store import Variable, failed_members, read_members
+from data.ensemble_store import Format, MemberReader, Variable, failed_members
 from data.sources.aquifer import Aquifer
 from simulators.random_fields import KarhunenLoeve
 from simulators.subsurface import FlowMesh, Forcing, unstructured_mesh
+from workflows.engine.events import event_log
+from workflows.engine.staging import fast_files
 
 AQUIFER = "inputs/aquifer.npz"
 MEASUREMENTS = "inputs/measurements.csv"
-STORE = "fields/ensemble.zarr"
+STORES: dict[Format, str] = {
+    "zarr": "fields/ensemble.zarr",
+    "zarr-lz4": "fields/ensemble.zarr",
+    "hdf5": "fields/ensemble.hdf5",
+}
 LOG_TRANSMISSIVITY = Variable(
     "log_transmissivity", "1", "natural logarithm of transmissivity in m2/d"
 )
@@ -85,10 +91,26 @@ class MemberFields:
     head: Tensor
 
 
-def read_fields(store: Path, members: range) -> MemberFields:
-    """Reads a range of members without those that failed."""
+def store_of(folder: Path) -> Path:
+    """The ensemble of a run; there is one, in the format that its config names."""
+    of_zarr, of_hdf5 = folder / STORES["zarr"], folder / STORES["hdf5"]
+    return of_hdf5 if of_hdf5.exists() else of_zarr
+
+
+def largest_file_bytes(form: Format, block_size: int, n_cells: int) -> int:
+    """About the size of the files of a store, of whole blocks before compression."""
+    n_fields = 2 if form == "hdf5" else 1
+    return n_fields * 4 * block_size * n_cells + 2**16
+
+
+def read_fields(folder: Path, members: range) -> MemberFields:
+    """Reads members of a run, on its fastest tier, without those that failed."""
+    store = store_of(folder)
     failed = failed_members(store)
     ids = np.array([m for m in members if m not in failed], dtype=np.int64)
-    names = (LOG_TRANSMISSIVITY.name, HEAD.name)
-    fields = (torch.from_numpy(read_members(store, name, ids)) for name in names)
+    fields = []
+    with fast_files(folder, store, event_log(folder)) as open_file:
+        for variable in (LOG_TRANSMISSIVITY, HEAD):
+            with MemberReader(store, variable.name, open_file) as reader:
+                fields.append(torch.from_numpy(reader.read(ids)))
     return MemberFields(ids, *fields)

@@ -43,7 +43,6 @@ from workflows.engine.artefacts import Manifest, artefact, digest_of
 from workflows.engine.events import Log, event_log
 from workflows.hanford.fields import (
     AQUIFER,
-    STORE,
     flow_problem,
     read_arrays,
     read_expansion,
@@ -75,7 +74,7 @@ def fit_baseline(
 ) -> Manifest:
     """Fits head on the Karhunen-Loève coordinates of log-transmissivity."""
     expansion = read_expansion(folder / prior.artefacts["prior"].path)
-    members = read_fields(folder / STORE, range(record.members))
+    members = read_fields(folder, range(record.members))
     coordinates = scaled_coordinates(expansion, members.log_transmissivity)
     ridge = fit_ridge(coordinates, members.head.double(), RIDGE_COORDINATES)
     path = folder / "fields" / f"ridge_{record.members}.npz"
@@ -154,8 +153,8 @@ def train_rank(
     run = Path(folder)
     log = event_log(run)
     aquifer = read_aquifer(run / AQUIFER)
-    training = read_fields(run / STORE, range(settings.members))
-    shown = read_fields(run / STORE, _test_range(settings))
+    training = read_fields(run, range(settings.members))
+    shown = read_fields(run, _test_range(settings))
     torch.manual_seed(settings.seed)
     expansion, shape = read_expansion(Path(prior)), NetworkShape()
     skip = linear_skip(
@@ -224,7 +223,7 @@ def evaluate(
 ) -> Manifest:
     """Scores mean, ridge, untrained and trained network on the test members."""
     expansion = read_expansion(folder / prior.artefacts["prior"].path)
-    test = read_fields(folder / STORE, _test_range(record))
+    test = read_fields(folder, _test_range(record))
     coordinates = scaled_coordinates(expansion, test.log_transmissivity)
     generator = torch.Generator().manual_seed(record.seed)
     scores: dict[str, dict[str, list[float]]] = {}
@@ -232,7 +231,7 @@ def evaluate(
     for size, fitted, trained in zip(record.sizes, ridges, networks, strict=True):
         ridge = read_ridge(folder / fitted.artefacts["ridge"].path)
         network = read_network(folder / trained.artefacts["network"].path)
-        training = read_fields(folder / STORE, range(size))
+        training = read_fields(folder, range(size))
         kept = {
             "mean": training.head.mean(0).expand_as(test.head),
             "ridge": ridge.predict(coordinates).float(),

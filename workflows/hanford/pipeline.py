@@ -13,12 +13,14 @@
 
 from collections.abc import Sequence
 
+from data.sources.aquifer_file import read_aquifer
 from surrogates.pigan.build import PiganShape
 from surrogates.pigan.train import GanSettings
 from workflows.engine.campaign import Campaign, TaskFuture, gather
+from workflows.engine.staging import require_capacity
 from workflows.hanford import tasks
 from workflows.hanford.config import HanfordConfig
-from workflows.hanford.fields import MEASUREMENTS
+from workflows.hanford.fields import AQUIFER, MEASUREMENTS, largest_file_bytes
 from workflows.hanford.generative import InversionRecord, PiganRecord
 from workflows.hanford.generative_evaluation import PiganEvaluationRecord
 from workflows.hanford.learning import EvaluationRecord, NetworkRecord, RidgeRecord
@@ -33,6 +35,11 @@ SENSORS_PER_SUBDOMAIN = 10
 def run(config: HanfordConfig, campaign: Campaign) -> str:
     """Runs or continues the workflow; returns the closing words for the user."""
     ensemble, train = config.ensemble, config.train
+    n_cells = read_aquifer(campaign.folder / AQUIFER).n_cells
+    require_capacity(
+        campaign.site.tiers,
+        largest_file_bytes(config.store.format, ensemble.block, n_cells),
+    )
     has_own = (campaign.folder / MEASUREMENTS).exists()
     prior = campaign.submit(
         tasks.fit_prior,
@@ -50,7 +57,13 @@ def run(config: HanfordConfig, campaign: Campaign) -> str:
     blocks = [
         campaign.submit(
             tasks.simulate_block,
-            BlockRecord(ensemble.members, ensemble.block, block, campaign.seed),
+            BlockRecord(
+                ensemble.members,
+                ensemble.block,
+                block,
+                campaign.seed,
+                config.store.format,
+            ),
             prior=prior,
         )
         for block in range(ensemble.n_blocks)

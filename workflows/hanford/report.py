@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.ensemble_store import store_bytes
 from data.sources.aquifer import Aquifer
 from data.sources.aquifer_file import read_aquifer
 from workflows.engine.artefacts import Manifest
+from workflows.engine.events import read_events
 from workflows.engine.report import (
     Metric,
     Summary,
@@ -17,9 +19,10 @@ from workflows.engine.report import (
     write_summary,
 )
 from workflows.engine.run_sections import describe_run
+from workflows.engine.staging import describe_staging
 from workflows.hanford import generative_sections, lead, sections
 from workflows.hanford.config import HanfordConfig
-from workflows.hanford.fields import AQUIFER
+from workflows.hanford.fields import AQUIFER, store_of
 from workflows.hanford.site_data import describe
 
 NOMINAL_COVERAGE = 0.9
@@ -68,6 +71,7 @@ def write_results(folder: Path, config: HanfordConfig, results: Results) -> str:
             generative_sections.describe_generator(
                 folder, aquifer, config, results.pigan, results.joint_law
             ),
+            describe_staging(read_events(folder), store_bytes(store_of(folder))),
             *describe_run(folder),
         ],
         provenance=_provenance(run, aquifer),

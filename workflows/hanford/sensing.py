@@ -27,7 +27,7 @@ from surrogates.pigan.heads import HEAD, LOG_TRANSMISSIVITY
 from surrogates.pigan.limits import require_free_cells
 from surrogates.pigan.sensors import Fields, SensorData, SensorGroup, Snapshots
 from workflows.engine.artefacts import Manifest
-from workflows.hanford.fields import AQUIFER, STORE, read_arrays, read_fields
+from workflows.hanford.fields import AQUIFER, read_arrays, read_fields
 
 Problem = Literal["forward", "inverse", "mixed"]
 VARIABLES = (LOG_TRANSMISSIVITY, HEAD)
@@ -167,7 +167,7 @@ def read_site(record: SiteRecord, folder: Path, prior: Manifest) -> Site:
 
 def fields_of(folder: Path, members: range) -> dict[str, Tensor]:
     """Stored members that did not fail, by name of the field."""
-    stored = read_fields(folder / STORE, members)
+    stored = read_fields(folder, members)
     return {LOG_TRANSMISSIVITY: stored.log_transmissivity, HEAD: stored.head}
 
 

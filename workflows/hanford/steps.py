@@ -4,6 +4,7 @@ Paths are below the run folder. Every step can be repeated: it overwrites what a
 earlier, killed attempt left, with the same bytes.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.ensemble_store import (
+    Format,
     create_store,
     failed_members,
     open_ensemble,
@@ -46,13 +48,15 @@ from surrogates.scores import coverage, rmse
 from workflows.engine.artefacts import Manifest, artefact
 from workflows.engine.ensemble import require_quorum
 from workflows.engine.events import Log
+from workflows.engine.staging import log_written
 from workflows.hanford.fields import (
     AQUIFER,
     HEAD,
     LOG_TRANSMISSIVITY,
-    STORE,
+    STORES,
     flow_problem,
     read_expansion,
+    store_of,
     write_arrays,
     write_expansion,
 )
@@ -154,6 +158,7 @@ class BlockRecord:
     block_size: int
     block: int
     seed: int
+    store_format: Format = "zarr"
 
 
 def simulate_block(
@@ -161,7 +166,7 @@ def simulate_block(
 ) -> Manifest:
     """Draws the members of a block, solves for their heads, writes their shards."""
     aquifer = read_aquifer(folder / AQUIFER)
-    store = folder / STORE
+    store = folder / STORES[record.store_format]
     store.parent.mkdir(exist_ok=True)
     layout = create_store(
         store,
@@ -173,6 +178,7 @@ def simulate_block(
             for name, values in zip("xy", _map_coordinates(aquifer).T, strict=True)
         },
         attributes={"title": f"{aquifer.name}: steady heads", "seed": record.seed},
+        format=record.store_format,
     )
     members = layout.members(record.block)
     expansion = read_expansion(folder / prior.artefacts["prior"].path)
@@ -183,7 +189,8 @@ def simulate_block(
     failed = {members[row]: cause for row, cause in causes.items()}
     for member, cause in failed.items():
         log({"event": "member failed", "member": member, "cause": cause})
-    write_block(
+    began = time.perf_counter()
+    entry = write_block(
         store,
         record.block,
         {LOG_TRANSMISSIVITY.name: fields.numpy(), HEAD.name: heads.numpy()},
@@ -191,6 +198,7 @@ def simulate_block(
         failed=failed,
         provenance={"prior": prior.artefacts["prior"].sha256},
     )
+    log_written(log, entry.files, time.perf_counter() - began)
     written = [artefact(path, folder) for path in store_files(store, record.block)]
     return Manifest({item.path: item for item in written}, {"members": len(members)})
 
@@ -237,9 +245,9 @@ def summarise(
     """
     aquifer = read_aquifer(folder / AQUIFER)
     n_members = sum(int(str(block.facts["members"])) for block in blocks)
-    failed = failed_members(folder / STORE)
+    failed = failed_members(store_of(folder))
     require_quorum(failed, n_members, record.quorum)
-    ensemble = open_ensemble(folder / STORE)
+    ensemble = open_ensemble(store_of(folder))
     mesh, forcing = flow_problem(aquifer)
     kriged = read_expansion(folder / prior.artefacts["prior"].path).mean
     reference = torch.tensor(aquifer.reference_log_transmissivity)

@@ -1,9 +1,16 @@
-"""An ensemble store against Zarr and xarray: two variables, a ragged last block."""
+"""One behaviour of both formats: two variables, a ragged last block.
+
+Zarr stores also against what zarr-python writes.
+"""
 
 import json
 import multiprocessing
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -25,6 +32,7 @@ from data.ensemble_store import (
     verify_block,
     write_block,
 )
+from data.ensemble_store.manifest import writing
 
 N_MEMBERS, N_CELLS, BLOCK_SIZE = 23, 7, 6
 FAILED = {8: "solver diverged", 22: "lost worker"}
@@ -70,11 +78,35 @@ def write(path, block, **options):
     return write_block(path, *positional, **named)
 
 
+@pytest.fixture(params=["zarr", "hdf5"])
+def settings(request):
+    return {**SETTINGS, "format": request.param}
+
+
 @pytest.fixture
-def store(tmp_path):
-    path = tmp_path / "ensemble.zarr"
-    create_store(path, **SETTINGS)
+def store(tmp_path, settings):
+    path = tmp_path / "ensemble"
+    create_store(path, **settings)
     return path
+
+
+def file_of(store, name, block):
+    return store / read_layout(store).file_of(name, block)
+
+
+def stored_values(store, name):
+    """What a program without this package reads."""
+    if read_layout(store).format == "hdf5":
+        with h5py.File(store / "index.h5") as file:
+            return file[name][:]
+    return zarr.open_array(store / name, mode="r")[:]
+
+
+def opened_by_xarray(store):
+    if read_layout(store).format == "hdf5":
+        pytest.importorskip("h5netcdf", reason="xarray reads HDF5 through h5netcdf")
+        return xr.open_dataset(store / "index.h5", engine="h5netcdf")
+    return xr.open_zarr(store, consolidated=False)
 
 
 @pytest.fixture
@@ -89,12 +121,19 @@ def bits(values):
     return values.view(f"i{values.dtype.itemsize}")
 
 
+COMPRESSORS = {
+    "zarr": None,
+    "zarr-lz4": zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"),
+}
+
+
+@pytest.mark.parametrize("form", COMPRESSORS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("n_members", "block_size", "n_cells"), [(23, 6, 7), (5, 8, 3), (700, 300, 1475)]
 )
 def test_shard_files_are_those_that_zarr_writes(
-    tmp_path, dtype, n_members, block_size, n_cells
+    tmp_path, form, dtype, n_members, block_size, n_cells
 ):
     layout = create_store(
         tmp_path / "ours",
@@ -103,6 +142,7 @@ def test_shard_files_are_those_that_zarr_writes(
         variables=[Variable("v", "1", "values", dtype)],
         coordinates={"x": ("cell", np.arange(n_cells))},
         attributes={},
+        format=form,
     )
     generator = np.random.default_rng(0)
     values = generator.standard_normal((n_members, n_cells)).astype(dtype)
@@ -116,11 +156,14 @@ def test_shard_files_are_those_that_zarr_writes(
         data=values,
         chunks=ours.chunks,
         shards=ours.shards,
-        compressors=None,
+        compressors=COMPRESSORS[form],
         fill_value=np.nan,
         config={"write_empty_chunks": True},
     )
     assert np.array_equal(bits(ours[:]), bits(values))
+    shuffled = generator.permutation(n_members)
+    found = read_members(tmp_path / "ours", "v", shuffled)
+    assert np.array_equal(bits(found), bits(values[shuffled]))
     for block in range(layout.n_blocks):
         written = (tmp_path / "ours" / "v" / "c" / str(block) / "0").read_bytes()
         assert written == (
@@ -146,7 +189,14 @@ def test_a_member_above_one_mebibyte_is_a_chunk_of_its_own():
 
 
 def test_xarray_opens_the_store_with_names_units_and_coordinates(full_store):
-    dataset = xr.open_zarr(full_store, consolidated=False)
+    check_names_and_units(opened_by_xarray(full_store))
+
+
+def test_an_opened_ensemble_has_names_units_and_coordinates(full_store):
+    check_names_and_units(open_ensemble(full_store))
+
+
+def check_names_and_units(dataset):
     assert set(dataset.data_vars) == set(NAMES)
     assert dataset.hydraulic_head.dims == ("member", "cell")
     assert dataset.hydraulic_head.attrs == {
@@ -161,15 +211,15 @@ def test_xarray_opens_the_store_with_names_units_and_coordinates(full_store):
     assert dataset.attrs["title"] == "test ensemble"
 
 
-def test_what_is_not_written_reads_as_nan_through_xarray(store):
+def test_what_is_not_written_reads_as_nan_elsewhere(store):
     write(store, 1)
-    heads = xr.open_zarr(store, consolidated=False).hydraulic_head.values
+    heads = stored_values(store, "hydraulic_head")
     is_nan = np.isnan(heads).all(axis=1)
     assert np.flatnonzero(~is_nan).tolist() == [6, 7, 9, 10, 11]
 
 
-def test_creating_the_same_store_again_keeps_its_members(full_store):
-    layout = create_store(full_store, **SETTINGS)
+def test_creating_the_same_store_again_keeps_its_members(full_store, settings):
+    layout = create_store(full_store, **settings)
     assert layout == read_layout(full_store)
     assert complete_blocks(full_store) == [0, 1, 2, 3]
 
@@ -182,11 +232,12 @@ def test_creating_the_same_store_again_keeps_its_members(full_store):
         ({"variables": [Variable("head", "m", "h")]}, "variables = .*'head'"),
         ({"coordinates": {"x": ("cell", np.ones(N_CELLS))}}, "coordinates = "),
         ({"attributes": {"title": "other"}}, "attributes = .*other"),
+        ({"format": "zarr-lz4"}, "format = zarr-lz4; it was created with "),
     ],
 )
-def test_another_layout_is_refused_and_named(store, change, message):
+def test_another_layout_is_refused_and_named(store, settings, change, message):
     with pytest.raises(StagingError, match=message):
-        create_store(store, **{**SETTINGS, **change})
+        create_store(store, **{**settings, **change})
 
 
 @pytest.mark.parametrize(
@@ -205,12 +256,12 @@ def test_a_folder_of_another_kind_is_refused(tmp_path):
         create_store(tmp_path, **SETTINGS)
 
 
-def test_many_threads_create_one_store(tmp_path):
-    path = tmp_path / "ensemble.zarr"
+def test_many_threads_create_one_store(tmp_path, settings):
+    path = tmp_path / "ensemble"
     with ThreadPoolExecutor(8) as pool:
-        futures = [pool.submit(create_store, path, **SETTINGS) for _ in range(16)]
+        futures = [pool.submit(create_store, path, **settings) for _ in range(16)]
     assert {future.result() for future in futures} == {read_layout(path)}
-    assert [found.name for found in tmp_path.iterdir()] == ["ensemble.zarr"]
+    assert [found.name for found in tmp_path.iterdir()] == ["ensemble"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -220,10 +271,10 @@ def test_members_come_back_bit_for_bit_in_any_order(full_store, name):
     assert np.array_equal(bits(found), bits(fields_of(wanted)[name]))
 
 
-def test_reading_agrees_with_zarr_on_every_good_member(full_store):
+def test_reading_agrees_with_other_programs_on_every_good_member(full_store):
     good = [m for m in range(N_MEMBERS) if m not in FAILED]
     for name in NAMES:
-        stored = zarr.open_array(full_store / name, mode="r")[:]
+        stored = stored_values(full_store, name)
         found = read_members(full_store, name, good)
         assert np.array_equal(bits(found), bits(stored[good]))
 
@@ -300,7 +351,7 @@ def test_wrong_blocks_seeds_and_failed_members_are_refused(store):
 
 def test_failed_members_are_recorded_nan_and_left_out(full_store):
     assert failed_members(full_store) == FAILED
-    stored = zarr.open_array(full_store / "hydraulic_head", mode="r")[:]
+    stored = stored_values(full_store, "hydraulic_head")
     assert np.flatnonzero(np.isnan(stored).any(axis=1)).tolist() == [*FAILED]
     ensemble = open_ensemble(full_store)
     assert ensemble.member.values.tolist() == [
@@ -334,7 +385,8 @@ def test_the_entry_lists_seeds_members_files_and_provenance(store):
     assert record["seeds"] == [18, 19, 20, 21, 22]
     assert record["failed"] == {"22": "lost worker"}
     assert record["provenance"] == {"version": "1"}
-    assert [name for name, *_ in record["files"]] == [f"{n}/c/3/0" for n in NAMES]
+    expected = {read_layout(store).file_of(name, 3) for name in NAMES}
+    assert {name for name, *_ in record["files"]} == expected
     assert verify_block(store, 3).has_same_content(entry)
     files = store_files(store, 3)
     assert files[-1] == store / "manifest" / "3.json"
@@ -372,21 +424,21 @@ def test_rewriting_other_content_replaces_block_and_entry(full_store):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_flipped_bit_is_found_and_healed_by_writing_again(full_store, name):
-    shard = full_store / name / "c" / "1" / "0"
+    shard = file_of(full_store, name, 1)
     content = bytearray(shard.read_bytes())
     content[10] ^= 1
     shard.write_bytes(content)
-    with pytest.raises(StagingError, match=f"{name}/c/1/0 must have crc32c"):
+    with pytest.raises(StagingError, match=f"{shard} must have crc32c"):
         verify_block(full_store, 1)
     write(full_store, 1)
     verify_block(full_store, 1)
 
 
 def test_a_lost_or_shortened_shard_counts_as_missing(full_store):
-    shard = full_store / "hydraulic_head" / "c" / "2" / "0"
+    shard = file_of(full_store, "hydraulic_head", 2)
     shard.write_bytes(shard.read_bytes()[:-1])
     assert missing_blocks(full_store) == [2]
-    with pytest.raises(StagingError, match="hydraulic_head/c/2/0 must hold"):
+    with pytest.raises(StagingError, match=f"{shard} must hold"):
         read_members(full_store, "hydraulic_head", [12])
     shard.unlink()
     assert complete_blocks(full_store) == [0, 1, 3]
@@ -397,11 +449,12 @@ def test_a_lost_or_shortened_shard_counts_as_missing(full_store):
 
 
 def test_a_damaged_index_is_an_error_not_a_fill_value(full_store):
-    shard = full_store / "hydraulic_head" / "c" / "2" / "0"
+    shard = file_of(full_store, "hydraulic_head", 2)
+    is_zarr = read_layout(full_store).format == "zarr"
     content = bytearray(shard.read_bytes())
-    content[-10] ^= 1
+    content[-10 if is_zarr else 10] ^= 1
     shard.write_bytes(content)
-    with pytest.raises(StagingError, match="shard index"):
+    with pytest.raises(StagingError, match="shard index" if is_zarr else "HDF5 file"):
         read_members(full_store, "hydraulic_head", [12])
 
 
@@ -414,8 +467,9 @@ def test_a_torn_entry_counts_as_missing(full_store):
 
 
 def test_sweep_removes_partial_files_of_shards_entries_and_creation(full_store):
+    shard = file_of(full_store, "hydraulic_head", 0)
     partial = [
-        full_store / "hydraulic_head" / "c" / "0" / "0.1.partial",
+        shard.with_name(f"{shard.name}.1.partial"),
         full_store / "manifest" / "0.json.1.partial",
     ]
     for file in partial:
@@ -463,14 +517,55 @@ def test_tasks_that_run_twice_at_once_do_not_harm_each_other(store):
     check_full(store)
 
 
+def waiting_for(lock):
+    """How many wait for a file lock, as the kernel lists them."""
+    lines = Path("/proc/locks").read_text().splitlines()
+    return sum(" -> " in f" {x}" and f":{lock.stat().st_ino} " in x for x in lines)
+
+
+def test_a_second_writer_of_other_values_is_refused(store):
+    (block, fields), named = arguments(2)
+    others = {name: values + 1 for name, values in fields.items()}
+    with ThreadPoolExecutor(3) as pool:
+        with writing(store, block) as had_to_wait:
+            assert not had_to_wait
+            contenders = [
+                pool.submit(write_block, store, block, values, **named)
+                for values in (fields, others, fields)
+            ]
+            while waiting_for(store / "manifest" / f"{block}.lock") < 3:
+                assert not any(future.done() for future in contenders)
+            assert missing_blocks(store) == [0, 1, 2, 3]
+        errors = [future.exception() for future in contenders]
+    refused = [error for error in errors if error]
+    assert all("must have one writer" in str(error) for error in refused)
+    assert len(refused) == (2 if errors[1] is None else 1)
+    winner = others if errors[1] is None else fields
+    good = [row for row in range(BLOCK_SIZE) if 12 + row not in FAILED]
+    found = read_members(store, NAMES[0], [12 + row for row in good])
+    assert np.array_equal(found, winner[NAMES[0]][good])
+
+
+def test_a_writer_that_is_killed_holds_no_block(store):
+    hold = "import sys, pathlib, data.ensemble_store.manifest as m\n"
+    hold += "with m.writing(pathlib.Path(sys.argv[1]), 2):\n print(flush=True); input()"
+    command = [sys.executable, "-c", hold, str(store)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    root = Path(__file__).parents[3]
+    with subprocess.Popen(command, cwd=root, **pipes) as holder:
+        holder.stdout.readline()
+        holder.kill()
+    assert write(store, 2).block == 2
+
+
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_processes_write_different_blocks_at_once(store, method):
+def test_processes_write_different_blocks_at_once(store, settings, method):
     # the parent has used Zarr, whose event loop a forked child does not inherit
     context = multiprocessing.get_context(method)
     with ProcessPoolExecutor(2, mp_context=context) as pool:
         write_all(pool, store)
         copies = pool.map(read_members, [store] * 4, NAMES * 2, [[0, 7]] * 4)
         assert [copy.shape for copy in copies] == [(2, N_CELLS)] * 4
-        assert pool.submit(create_store, store, **SETTINGS).result(timeout=60)
+        assert pool.submit(create_store, store, **settings).result(timeout=60)
     check_full(store)

@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from data.ensemble_store import open_ensemble
+from data.ensemble_store import open_ensemble, store_bytes
+from data.staging import bytes_by_edge
 from workflows.engine.events import read_events
 from workflows.engine.journal import read_journal
+from workflows.engine.site import local_tiers
+from workflows.engine.staging import run_tiers
 
 SMALL = {
     "ensemble.members": 40,
@@ -125,6 +128,19 @@ def test_a_run_leaves_what_the_design_promises(undisturbed):
     assert artefacts_of(folder).items() <= told.items()
 
 
+def test_a_run_moves_each_byte_once_and_says_so(undisturbed):
+    folder, _ = undisturbed
+    n_bytes = store_bytes(folder / "fields" / "ensemble.zarr")
+    expected = {("task", "file_system"): n_bytes}
+    fast = local_tiers()[:-1]
+    if fast:  # this computer has memory to spare
+        expected["file_system", "memory"] = n_bytes
+    assert bytes_by_edge(read_events(folder)) == expected
+    assert "<h2>Staging</h2>" in (folder / "report.html").read_text()
+    for tier in run_tiers(folder, local_tiers())[:-1]:
+        assert not Path(tier.root).exists()
+
+
 def test_processes_give_the_metrics_and_the_bits_of_threads(
     undisturbed, environment, tmp_path
 ):
@@ -134,6 +150,19 @@ def test_processes_give_the_metrics_and_the_bits_of_threads(
     assert done.returncode == 0, done.stderr
     assert summary_of(on_processes) == summary_of(folder)
     assert artefacts_of(on_processes) == artefacts_of(folder)
+
+
+@pytest.mark.slow
+def test_hdf5_files_give_the_metrics_of_zarr(undisturbed, environment, tmp_path):
+    folder = tmp_path / "hdf5"
+    done = start(folder, environment, settings={**SMALL, "store.format": "hdf5"})
+    assert done.returncode == 0, done.stderr
+    assert summary_of(folder) == summary_of(undisturbed[0])
+    ours, theirs = (artefacts_of(f) for f in (folder, undisturbed[0]))
+    assert ours["fields/statistics.npz"] == theirs["fields/statistics.npz"]
+    blocks = [path for path in ours if path.endswith(".h5")]
+    assert len(blocks) == 4
+    assert not [path for path in ours if "ensemble.zarr" in path]
 
 
 def kill_when(folder, environment, has_come):

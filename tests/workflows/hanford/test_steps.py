@@ -16,11 +16,11 @@ from workflows.engine.artefacts import Manifest, artefact
 from workflows.hanford import learning, steps
 from workflows.hanford.fields import (
     AQUIFER,
-    STORE,
     flow_problem,
     read_arrays,
     read_expansion,
     read_fields,
+    store_of,
     write_arrays,
 )
 
@@ -56,7 +56,35 @@ def blocks(run_folder, prior):
 
 @pytest.fixture(scope="module")
 def fields(run_folder, blocks):
-    return read_fields(run_folder / STORE, range(N_MEMBERS))
+    return read_fields(run_folder, range(N_MEMBERS))
+
+
+def test_hdf5_files_give_the_members_and_statistics_of_zarr(
+    run_folder, prior, blocks, fields, tmp_path
+):
+    shutil.copytree(run_folder / "inputs", tmp_path / "inputs")
+    shutil.copytree(run_folder / "fields", tmp_path / "fields")
+    shutil.rmtree(tmp_path / "fields" / "ensemble.zarr")
+    theirs = [
+        steps.simulate_block(
+            steps.BlockRecord(N_MEMBERS, BLOCK, k, 3, "hdf5"),
+            tmp_path,
+            no_log,
+            prior=prior,
+        )
+        for k in range(3)
+    ]
+    found = read_fields(tmp_path, range(N_MEMBERS))
+    assert torch.equal(found.head, fields.head)
+    assert torch.equal(found.log_transmissivity, fields.log_transmissivity)
+    ours, other = (
+        steps.summarise(
+            steps.StatisticsRecord(0.9, 3), folder, no_log, prior=prior, blocks=made
+        )
+        for folder, made in ((run_folder, blocks), (tmp_path, theirs))
+    )
+    assert ours.facts == other.facts
+    assert ours.artefacts == other.artefacts
 
 
 def test_prior_of_set_0_is_the_published_kind_of_fit(hanford_folder, tmp_path):
@@ -133,7 +161,7 @@ def test_a_member_does_not_depend_on_the_blocks(run_folder, prior, fields, tmp_p
     shutil.copy(run_folder / "fields" / "prior.npz", tmp_path / "fields")
     record = steps.BlockRecord(N_MEMBERS, 5, 4, 3)
     steps.simulate_block(record, tmp_path, no_log, prior=prior)
-    head = read_members(tmp_path / STORE, "hydraulic_head", range(20, 25))
+    head = read_members(store_of(tmp_path), "hydraulic_head", range(20, 25))
     # a batch equals its members to round-off of the matrix products, here in float32
     np.testing.assert_allclose(head, fields.head[20:25].numpy(), rtol=1e-6)
 
@@ -174,11 +202,11 @@ def test_failed_members_are_recorded_and_left_out(broken):
     for k in range(3):
         record = steps.BlockRecord(N_MEMBERS, BLOCK, k, 3)
         steps.simulate_block(record, folder, events.append, prior=prior)
-    failed = failed_members(folder / STORE)
+    failed = failed_members(store_of(folder))
     assert 0 < len(failed) < N_MEMBERS // 2
     assert [event["member"] for event in events] == sorted(failed)
     assert "230" in next(iter(failed.values()))  # the bound on |ln T|
-    kept = read_fields(folder / STORE, range(N_MEMBERS))
+    kept = read_fields(folder, range(N_MEMBERS))
     assert sorted({*kept.ids.tolist(), *failed}) == list(range(N_MEMBERS))
     assert torch.isfinite(kept.head).all()
 
