@@ -88,7 +88,7 @@ class Above:
     def reason(self, situation: Situation) -> str | None:
         """Compares the latest value."""
         value = situation.latest(self.fact)
-        if not value > self.limit:
+        if value <= self.limit:  # no number is beyond every limit
             return None
         return f"{self.fact} {value:.4g} above {self.limit:.4g}"
 
