@@ -15,7 +15,7 @@ hanford: $(STAMP)  ## the main job at standard size, on the published data if th
 	$(PY) -m workflows.hanford --fetch-data
 
 test: $(STAMP)  ## the fast tests, under five minutes on two cores
-	$(PY) -m pytest -q -m 'not slow and not cluster'
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile -m 'not slow and not cluster'
 
 test-all: $(STAMP)
 	$(PY) -m pytest -q

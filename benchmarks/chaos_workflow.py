@@ -142,7 +142,7 @@ def run(config: ChaosConfig, campaign: "Campaign") -> str:
             )
         ]
     )
-    text = json.dumps(dict(mean.facts))
+    text = json.dumps({**mean.facts, "metrics": {}})
     write_durably(campaign.folder / "summary.json", [text.encode()])
     return text
 

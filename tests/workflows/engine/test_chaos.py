@@ -30,7 +30,7 @@ def subject(tmp_path_factory):
 def test_member_that_turns_non_finite_is_recorded_and_left_out(subject):
     summary = results_of(subject.undisturbed)
     cause = "FloatingPointError: a field must stay finite; got another in step 50."
-    assert summary == {"members": 5, "failed": [[3, 3, cause]]}
+    assert summary == {"members": 5, "failed": [[3, 3, cause]], "metrics": {}}
 
 
 def test_killed_drivers_lose_nothing(subject, tmp_path):

@@ -14,7 +14,6 @@ from data.staging import Tier, bytes_by_edge
 from workflows.engine.journal import task_key
 from workflows.engine.staging import (
     TIERS,
-    Call,
     describe_staging,
     fast_files,
     held_tiers,
@@ -22,6 +21,7 @@ from workflows.engine.staging import (
     run_tiers,
     tiers_to_json,
 )
+from workflows.engine.tasks import Call
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -65,7 +65,7 @@ def read(folder, store, events):
 
 
 def test_tiers_are_part_of_no_key(tiers):
-    call = Call("a[0]", "m:step", "1", "m:Record", "{}", 0, "folder", "[]")
+    call = Call("a[0]", "m:step", "1", "m:Record", "{}", 0, "folder", None, "[]")
     elsewhere = replace(call, tiers=tiers_to_json(tiers))
     assert task_key(call, {}) == task_key(elsewhere, {})
 

@@ -103,7 +103,8 @@ def test_a_run_leaves_what_the_design_promises(undisturbed):
         "untrained",
     }
     assert metrics["pigan_head_spread_error"]["baselines"].keys() == {
-        *("simulation", "gaussian", "interpolation", "inversion")
+        *("simulation", "gaussian", "interpolation", "inversion"),
+        *("few_simulated", "few_generated"),
     }
     assert metrics["pigan_consistency"]["value"] < 1e-4  # fields are stored as float32
     low, high = metrics["network_head_rmse"]["interval"]

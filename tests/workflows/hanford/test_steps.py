@@ -204,7 +204,8 @@ def test_failed_members_are_recorded_and_left_out(broken):
         steps.simulate_block(record, folder, events.append, prior=prior)
     failed = failed_members(store_of(folder))
     assert 0 < len(failed) < N_MEMBERS // 2
-    assert [event["member"] for event in events] == sorted(failed)
+    told = [event["member"] for event in events if "member" in event]
+    assert told == sorted(failed)
     assert "230" in next(iter(failed.values()))  # the bound on |ln T|
     kept = read_fields(folder, range(N_MEMBERS))
     assert sorted({*kept.ids.tolist(), *failed}) == list(range(N_MEMBERS))
