@@ -137,7 +137,6 @@ def sensor_data(problem: Problem, seed: int) -> SensorData:
 
 def start(problem: Problem, data: SensorData, seed: int) -> Pigan:
     """The generator of k and f before training."""
-    torch.manual_seed(seed)
     expansions, fitted = {}, {}
     for name, model in ASSUMED.items():
         covariance = covariance_matrix(X[:, None], X[:, None], model)
@@ -149,7 +148,7 @@ def start(problem: Problem, data: SensorData, seed: int) -> Pigan:
             )
         else:
             expansions[name] = karhunen_loeve(mean, covariance, n_terms=N_MODES[name])
-    generator = KarhunenLoeveGenerator(expansions, width=64)
+    generator = KarhunenLoeveGenerator(expansions, width=64, seed=seed)
     for name, (cells, readings) in fitted.items():
         start_from_readings(generator, name, cells, readings)
     return Pigan(generator, SolverHead(*strip(N_CELLS)))

@@ -141,8 +141,7 @@ def learn(
     """Trains a deep ensemble and states its error on the test members."""
     parts = [read_members(folder / b.artefacts["members"].path) for b in batches]
     inputs, outputs = (torch.cat(items) for items in zip(*parts, strict=True))
-    torch.manual_seed(record.seed)
-    model = DeepEnsemble(N_NETWORKS, N_INPUTS, len(AREAS))
+    model = DeepEnsemble(N_NETWORKS, N_INPUTS, len(AREAS), seed=record.seed)
     model.fit(inputs, outputs, record.steps)
     path = folder / "checkpoints" / f"surrogate-{record.round}.pt"
     path.parent.mkdir(exist_ok=True)

@@ -23,18 +23,27 @@ class DeepEnsemble(nn.Module):
         n_inputs: d.
         n_outputs: o.
         width: of the hidden layers.
+        seed: of the initial weights.
     """
 
     centre: Tensor
     scale: Tensor
 
     def __init__(
-        self, n_networks: int, n_inputs: int, n_outputs: int, width: int = 64
+        self,
+        n_networks: int,
+        n_inputs: int,
+        n_outputs: int,
+        width: int = 64,
+        seed: int = 0,
     ) -> None:
         super().__init__()
+        # torch's own generator is shared by the threads of a process
+        generator = torch.Generator().manual_seed(seed)
         sizes = [n_inputs, width, width, n_outputs]
         self.weights = nn.ParameterList(
-            torch.randn(n_networks, a, b) / math.sqrt(a) for a, b in pairwise(sizes)
+            torch.randn(n_networks, a, b, generator=generator) / math.sqrt(a)
+            for a, b in pairwise(sizes)
         )
         self.biases = nn.ParameterList(torch.zeros(n_networks, 1, b) for b in sizes[1:])
         self.register_buffer("centre", torch.zeros(n_outputs))

@@ -73,22 +73,23 @@ def build_pigan(
     Raises:
         ValueError: a network without physics and fewer than 4 head sensors.
     """
-    torch.manual_seed(seed)
     cells, readings = readings_of(data, LOG_TRANSMISSIVITY)
     expansion = snapshot_expansion(
         prior.mean, prior.covariance, cells, readings, shape.n_terms
     )
     inputs: KarhunenLoeveGenerator | MeshGenerator
     if shape.generator == "modes":
-        inputs = KarhunenLoeveGenerator({LOG_TRANSMISSIVITY: expansion}, shape.width)
+        inputs = KarhunenLoeveGenerator(
+            {LOG_TRANSMISSIVITY: expansion}, shape.width, seed
+        )
         if len(cells):
             start_from_readings(inputs, LOG_TRANSMISSIVITY, cells, readings)
     else:
         variance = readings.var(0) if len(cells) else prior.covariance.diagonal()
         deviations = {LOG_TRANSMISSIVITY: float(variance.mean().sqrt())}
-        inputs = MeshGenerator({LOG_TRANSMISSIVITY: expansion.mean}, deviations)
+        inputs = MeshGenerator({LOG_TRANSMISSIVITY: expansion.mean}, deviations, seed)
     flow = SolverHead(mesh, forcing)
-    return Pigan(inputs, flow, _network(flow, expansion, data, shape))
+    return Pigan(inputs, flow, _network(flow, expansion, data, shape, seed))
 
 
 def readings_of(data: SensorData, name: str) -> tuple[Tensor, Tensor]:
@@ -100,7 +101,11 @@ def readings_of(data: SensorData, name: str) -> tuple[Tensor, Tensor]:
 
 
 def _network(
-    flow: SolverHead, expansion: KarhunenLoeve, data: SensorData, shape: PiganShape
+    flow: SolverHead,
+    expansion: KarhunenLoeve,
+    data: SensorData,
+    shape: PiganShape,
+    seed: int,
 ) -> NetworkHead | None:
     if shape.physics == "solver":
         return None
@@ -108,7 +113,7 @@ def _network(
         basis = linearised_basis(
             flow.solver, flow.forcing, expansion, shape.n_head_modes
         )
-        return NetworkHead(basis, shape.width)
+        return NetworkHead(basis, shape.width, seed)
     cells, readings = readings_of(data, HEAD)
     if len(cells) < MIN_HEAD_SENSORS:
         raise ValueError(
@@ -117,7 +122,7 @@ def _network(
             "inverse problem."
         )
     head = _smooth_head(data.points, cells, readings.double(), shape.n_head_modes)
-    return NetworkHead(generic_basis(expansion, head), shape.width)
+    return NetworkHead(generic_basis(expansion, head), shape.width, seed)
 
 
 def _smooth_head(

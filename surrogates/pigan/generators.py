@@ -25,9 +25,12 @@ class KarhunenLoeveGenerator(nn.Module):
     Args:
         expansions: by name of the field; independent of each other at the start.
         width: of the two hidden layers.
+        seed: of the initial weights.
     """
 
-    def __init__(self, expansions: Mapping[str, KarhunenLoeve], width: int) -> None:
+    def __init__(
+        self, expansions: Mapping[str, KarhunenLoeve], width: int, seed: int = 0
+    ) -> None:
         super().__init__()
         self.expansions, self.width = dict(expansions), width
         self.sizes = {name: len(e.eigenvalues) for name, e in expansions.items()}
@@ -42,7 +45,8 @@ class KarhunenLoeveGenerator(nn.Module):
         self.linear = nn.Linear(self.n_latent, self.n_latent)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
-        self.curved = perceptron((self.n_latent, width, width, self.n_latent))
+        widths = (self.n_latent, width, width, self.n_latent)
+        self.curved = perceptron(widths, torch.Generator().manual_seed(seed))
 
     def block(self, name: str) -> slice:
         """Which of the coordinates belong to a field."""
@@ -66,10 +70,14 @@ class MeshGenerator(nn.Module):
     Args:
         means: by name of the field, the mean (cells,) to start from.
         deviations: by name of the field, the standard deviation d to start from.
+        seed: of the initial weights.
     """
 
     def __init__(
-        self, means: Mapping[str, Tensor], deviations: Mapping[str, float]
+        self,
+        means: Mapping[str, Tensor],
+        deviations: Mapping[str, float],
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.means, self.deviations = dict(means), dict(deviations)
@@ -77,9 +85,11 @@ class MeshGenerator(nn.Module):
         sizes = [len(mean) for mean in means.values()]
         for name, mean in means.items():
             self.register_buffer(f"mean_{name}", mean.float(), persistent=False)
-        self.network = perceptron((MESH_LATENT, *MESH_WIDTHS, sum(sizes)), 1.0)
+        generator = torch.Generator().manual_seed(seed)
+        widths = (MESH_LATENT, *MESH_WIDTHS, sum(sizes))
+        self.network = perceptron(widths, generator, 1.0)
         with torch.no_grad():  # no mean and unit variance at the start
-            out = self.network(torch.randn(N_SCALED, MESH_LATENT))
+            out = self.network(torch.randn(N_SCALED, MESH_LATENT, generator=generator))
             deviation = (out - out.mean(0)).std()
             last = cast("nn.Linear", self.network[-1])
             last.weight /= deviation
@@ -95,13 +105,19 @@ class MeshGenerator(nn.Module):
 
 
 def perceptron(
-    widths: Sequence[int], last_deviation: float = NEAR_ZERO
+    widths: Sequence[int], generator: torch.Generator, last_deviation: float = NEAR_ZERO
 ) -> nn.Sequential:
-    """Linear layers with SiLU between them; deviation of the last one's weights."""
+    """Linear layers with SiLU between them; deviation of the last one's weights.
+
+    All weights are of the generator: torch's own is shared by the threads of a process.
+    """
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(widths):
         last = nn.Linear(n_in, n_out)
+        bound = n_in**-0.5  # as torch draws them
+        nn.init.uniform_(last.weight, -bound, bound, generator=generator)
+        nn.init.uniform_(last.bias, -bound, bound, generator=generator)
         layers += [last, nn.SiLU()]
-    nn.init.normal_(last.weight, std=last_deviation)
+    nn.init.normal_(last.weight, std=last_deviation, generator=generator)
     nn.init.zeros_(last.bias)
     return nn.Sequential(*layers[:-1])

@@ -64,6 +64,7 @@ class NetworkHead(nn.Module):
     Args:
         basis: the constants of the map.
         width: of the two hidden layers.
+        seed: of the initial weights.
     """
 
     mean_log_transmissivity: Tensor
@@ -72,7 +73,7 @@ class NetworkHead(nn.Module):
     skip: Tensor | None
     basis: Tensor
 
-    def __init__(self, basis: HeadBasis, width: int) -> None:
+    def __init__(self, basis: HeadBasis, width: int, seed: int = 0) -> None:
         super().__init__()
         self.constants, self.width = basis, width
         for field in fields(HeadBasis):
@@ -80,7 +81,8 @@ class NetworkHead(nn.Module):
             constant = constant if constant is None else constant.float()
             self.register_buffer(field.name, constant, persistent=False)
         n_inputs, n_modes = basis.projector.shape[1], len(basis.basis)
-        self.network = perceptron((n_inputs, width, width, n_modes))
+        widths = (n_inputs, width, width, n_modes)
+        self.network = perceptron(widths, torch.Generator().manual_seed(seed))
 
     def forward(self, inputs: Fields) -> Tensor:
         """Heads of generated inputs, float32."""

@@ -111,7 +111,7 @@ def test_fields_of_a_mesh_generator_scale_with_their_deviations(mesh_generator):
 
 def test_the_last_layer_of_a_perceptron_has_the_deviation_asked_for():
     torch.manual_seed(0)
-    last = perceptron((3, 50, 200), last_deviation=0.2)[-1]
+    last = perceptron((3, 50, 200), torch.Generator(), last_deviation=0.2)[-1]
     assert float(last.weight.detach().std()) == pytest.approx(0.2, rel=0.05)
     assert last.bias.detach().abs().max() == 0
 

@@ -12,7 +12,7 @@ from surrogates.pigan.build import PiganShape, readings_of
 from surrogates.pigan.heads import HEAD, LOG_TRANSMISSIVITY
 from surrogates.pigan.train import GanSettings
 from workflows.hanford.fields import flow_problem
-from workflows.hanford.generative import PiganRecord, train
+from workflows.hanford.generative import PiganRecord, new_model, train
 from workflows.hanford.generative_evaluation import gaussian_fit, sample
 from workflows.hanford.sensing import (
     SiteRecord,
@@ -168,3 +168,13 @@ def test_a_training_that_diverges_later_ends_with_the_last_good_weights(site, tm
     assert "after 1 epochs, is kept" in stopped
     assert [event["event"] for event in events] == ["training stopped"]
     torch.testing.assert_close(model.inputs.scale, good, rtol=0, atol=0)
+
+
+def test_a_new_generator_is_of_its_seed_whatever_other_threads_draw(site):
+    record = PiganRecord(RECORD, SHAPE, SETTINGS, threads=1)
+    samples = []
+    for global_seed in (1, 2):
+        torch.manual_seed(global_seed)
+        samples.append(sample(new_model(site(), record), 5, seed=0))
+    for name in (LOG_TRANSMISSIVITY, HEAD):
+        torch.testing.assert_close(samples[0][name], samples[1][name], rtol=0, atol=0)
