@@ -34,7 +34,7 @@ SITE = Site(
     roles={"sim": "cpu", "train": "gpu", "io": "cpu"},
     rank_launch_prefix=("jsrun", "-a", "1", "-c", "7", "-g", "1", "-b", "packed:7"),
     tiers=(
-        Tier("nvme", "/mnt/bb/${USER}", 1_400 * 10**9, True, "node"),
+        Tier("nvme", "${BBPATH}", 1_400 * 10**9, True, "node", "/mnt/bb/${USER}"),
         Tier(
             "file_system",
             "/gpfs/alpine/${HEADRACE_ACCOUNT}/scratch/${USER}/headrace",

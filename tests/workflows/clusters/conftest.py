@@ -1,6 +1,7 @@
 """Clusters in a folder: a real Slurm of virtual nodes, and stand-ins for LSF."""
 
 import os
+import shutil
 import subprocess
 import sys
 import uuid
@@ -60,7 +61,13 @@ def settings(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     mark = uuid.uuid4().hex
     monkeypatch.setenv("HEADRACE_TEST_MARK", mark)
+    # what every batch system sets, and the tiers of the sites
+    monkeypatch.setenv("USER", f"test-{mark}")
+    for name in ("SCRATCH", "BBPATH"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
     yield
+    shutil.rmtree(f"/dev/shm/test-{mark}", ignore_errors=True)
     _, alive = psutil.wait_procs(processes_with(mark), timeout=60)
     left = [str(process) for process in alive]
     for process in alive:
