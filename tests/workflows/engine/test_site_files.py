@@ -287,9 +287,7 @@ def test_dry_run_prints_batch_scripts_and_says_where_there_are_none(
     monkeypatch.setenv("HEADRACE_ADDRESS", LOOPBACK)
     done = command("--dry-run", "--site", "summit", "--run-dir", "my_run")
     assert done.returncode == 0, done.stderr
-    assert "tier nvme         ${BBPATH} (volatile, seen by the node)" in (
-        done.stdout
-    )
+    assert "tier nvme         ${BBPATH} (volatile, seen by the node)" in (done.stdout)
     assert "batch script of executor gpu:\n#!/bin/bash" in done.stdout
     assert f"{tmp_path}/my_run/parsl/000/submit_scripts" in done.stdout
     assert "#BSUB -P abc123" in done.stdout
