@@ -16,6 +16,7 @@ BENCHMARKS = {
     "ensemble_statistics": USUAL,
     "start_up": USUAL,
     "staging": USUAL,
+    "steering": USUAL,
     "main_job": USUAL,
     "engine": USUAL,
     "taskbench": USUAL,
