@@ -53,7 +53,7 @@ def main() -> None:
             ),
         }
     for what, (ours, theirs, limit) in cases.items():
-        peer = "plain Parsl: cause not shown" if theirs is None else ""
+        peer = "–" if theirs is None else ""
         if theirs is not None:
             peer = f"plain Parsl: {theirs:.1f} s"
         ratio = "–" if theirs is None or ours is None else f"{ours / theirs:.2f}"
