@@ -1,10 +1,10 @@
 """Does steering save simulations, and does overlapping keep the cores busy?
 
-    python -m benchmarks.steering [--markdown] [--seeds 5] [--members 216]
+    python -m benchmarks.steering [--markdown] [--seeds 5] [--members 240]
 
 The problem is `benchmarks.well_field`. A random campaign draws all members from their
 prior; a steered one draws each batch of 24 in favour of inputs at which five networks
-disagree. Error is the rms error over the deviation on 300 members of the prior; those
+disagree. Error is the rms error over the deviation on 600 members of the prior; those
 are not counted. Members needed are read off the error curves, made monotone, at the
 error at which the random campaign of the same seed ends; the batch that is under way
 when a steered campaign stops is counted. 90 % interval over seeds, Student's t. The
@@ -34,7 +34,7 @@ from workflows.engine.progress import Progress
 from workflows.engine.site import load_site
 from workflows.engine.steering import MembersGained, Spent, Steered, steer
 
-BATCH, TASKS_PER_BATCH, N_TEST = 24, 8, 300
+BATCH, TASKS_PER_BATCH, N_TEST = 24, 12, 600
 TRAINING_STEPS, EXPONENT = 1500, 3.0
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     """Prints a line or a table row per answer."""
     parser = parser_of(str(__doc__))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--members", type=int, default=216)
+    parser.add_argument("--members", type=int, default=240)
     options = parser.parse_args()
     show = partial(print_row, markdown=options.markdown)
     with tempfile.TemporaryDirectory() as scratch:
