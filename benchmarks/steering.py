@@ -62,25 +62,31 @@ def main() -> None:
             starts = with_interval([float(curve[0]) for curve in found])
             what = f"{mode}: error after {options.members} members"
             show((what, ends, f"after {BATCH}: {starts}", "–"))
-        pairs = list(zip(curves["steered"], curves["random"], strict=True))
-        shares = [needed(steered, random) for steered, random in pairs]
-        show(
-            (
-                f"members for the random campaign's error, {options.seeds} seeds",
-                f"{with_interval([share * options.members for share in shares])}",
-                f"random: {options.members}",
-                with_interval(shares),
-            )
-        )
+        show_needed(curves, options.members, show)
         show_utilisation(Path(scratch), test, show)
 
 
-def needed(steered: np.ndarray, random: np.ndarray) -> float:
+def show_needed(
+    curves: dict[str, list[np.ndarray]], members: int, show: partial[None]
+) -> None:
+    """At how many members the steered campaigns are as good as the random ones."""
+    pairs = list(zip(curves["steered"], curves["random"], strict=True))
+    shares = [needed(steered, random) for steered, random in pairs]
+    reached = [share for share in shares if share is not None]
+    what = f"members for the random campaign's error, {len(pairs)} seeds"
+    found, ratio = f"not reached by {len(shares) - len(reached)} seeds", "–"
+    if len(reached) == len(shares):
+        found = with_interval([share * members for share in reached])
+        ratio = with_interval(reached)
+    show((what, found, f"random: {members}", ratio))
+
+
+def needed(steered: np.ndarray, random: np.ndarray) -> float | None:
     """Share of the random campaign's members at which the steered one is as good."""
     best = np.minimum.accumulate(steered)
     reached = np.flatnonzero(best <= random.min())
     if not len(reached):
-        return float("inf")
+        return None
     k = int(reached[0])
     batches = 1.0 + k
     if k:  # the error falls about evenly in its logarithm between two trainings
