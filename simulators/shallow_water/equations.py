@@ -1,0 +1,265 @@
+"""The rotating shallow-water equations in vorticity-divergence form.
+
+    d zeta/dt  = - div((zeta + f) V)                                          + F_zeta
+    d delta/dt =   curl((zeta + f) V) - Laplacian(Phi + g hs + |V|^2/2)       + F_delta
+    d Phi/dt   = - div(Phi V)                                                 + F_Phi
+
+Phi is g times the depth of the fluid and g hs that of the mountain. The l = 0 modes of
+all three fields can only change by the forcing F: mass is conserved to rounding. Time
+loops work on packed rows (n_rows, 3, members), see `sphere.packed`; products are formed
+on an alias-free grid, and curls and divergences by recursion in spectral space.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from simulators.shallow_water.constants import GRAVITY, ROTATION_RATE
+from simulators.shallow_water.state import State
+from simulators.sphere import SphericalHarmonics, check_dealiasing
+from simulators.sphere.legendre import recursion_factor
+from simulators.sphere.packed import PackedTransform, mirror
+
+
+def coriolis_coefficients(
+    harmonics: SphericalHarmonics,
+    rotation_rate: float = ROTATION_RATE,
+    axis_angle: float = 0.0,
+) -> Tensor:
+    """Coefficients of f = 2 Omega k about an axis that is tilted by an angle [rad].
+
+    k = -cos(lambda) cos(phi) sin(angle) + sin(phi) cos(angle).
+    """
+    n = harmonics.truncation + 1
+    dtype = harmonics.dtype.to_complex()
+    coefficients = torch.zeros(n, n, dtype=dtype, device=harmonics.device)
+    # sin(phi) = P_10/sqrt(3/2), cos(phi) = P_11/sqrt(3/4)
+    coefficients[1, 0] = 2 * rotation_rate * math.cos(axis_angle) / math.sqrt(1.5)
+    coefficients[1, 1] = -rotation_rate * math.sin(axis_angle) / math.sqrt(0.75)
+    return coefficients
+
+
+class ShallowWater:
+    """Shallow water on one sphere: what is equal for all members and all times.
+
+    Args:
+        harmonics: of the truncation; its grid must not alias quadratic products.
+        coriolis: coefficients of f [1/s]; default 2 Omega sin(latitude).
+        mountain: coefficients of g times its height [m2/s2]; default none. A field
+            on a grid is truncated once, by `harmonics.analyse`.
+        forcing: tendencies of the three fields at a time [s] (per s); default none.
+        reference_geopotential: Phi of the linear gravity waves [m2/s2], which a
+            semi-implicit step treats implicitly: at least half the largest Phi.
+
+    Raises:
+        ValueError: if the grid aliases, or does not suit the packed transform, or a
+            value is out of range.
+    """
+
+    def __init__(
+        self,
+        harmonics: SphericalHarmonics,
+        coriolis: Tensor | None = None,
+        mountain: Tensor | None = None,
+        forcing: Callable[[float], State] | None = None,
+        reference_geopotential: float = 1e4 * GRAVITY,
+    ) -> None:
+        check_dealiasing(harmonics.grid, harmonics.truncation)
+        if not 0 < reference_geopotential < math.inf:
+            raise ValueError(
+                "reference_geopotential must be positive and finite [m2/s2]; got "
+                f"{reference_geopotential}."
+            )
+        if coriolis is None:
+            coriolis = coriolis_coefficients(harmonics)
+        if mountain is None:
+            mountain = torch.zeros_like(coriolis)
+        self.harmonics, self.forcing = harmonics, forcing
+        self.coriolis, self.mountain = coriolis, mountain
+        self.reference_geopotential = reference_geopotential
+        self.transform = PackedTransform(
+            harmonics.grid, harmonics.truncation, harmonics.dtype, harmonics.device
+        )
+        self._build_tables()
+
+    def tendency(self, state: State, time_s: float = 0.0) -> State:
+        """Tendencies of the three fields [1/s2, 1/s2, m2/s3], without diffusion."""
+        rows = self.pack(state)
+        result = self.explicit_tendency(rows) + self.wave_tendency(rows)
+        if self.forcing is not None:
+            result = result + self.pack(self.forcing(time_s))
+        return self.unpack(result, state.vorticity.shape[:-2])
+
+    def pack(self, state: State) -> Tensor:
+        """Rows (n_rows, 3, members) of a state; leading dimensions become one.
+
+        Raises:
+            ValueError: if the fields are of another truncation, or differ in shape.
+            TypeError: if their dtype is not that of the harmonics.
+        """
+        fields = (state.vorticity, state.divergence, state.geopotential)
+        n = self.harmonics.truncation + 1
+        for field in fields:
+            if field.shape != fields[0].shape or field.shape[-2:] != (n, n):
+                raise ValueError(
+                    f"the three fields of a state must all be (..., {n}, {n}); got "
+                    f"{[tuple(x.shape) for x in fields]}. change_truncation(...) cuts "
+                    "or pads coefficients."
+                )
+            if field.dtype != self.coriolis.dtype:
+                raise TypeError(
+                    f"a state must be {self.coriolis.dtype} for this model; got "
+                    f"{field.dtype}."
+                )
+        members = torch.stack([field.reshape(-1, n, n) for field in fields])
+        return self.transform.pack(members).contiguous()
+
+    def unpack(self, rows: Tensor, batch: torch.Size) -> State:
+        """State of rows (n_rows, 3, members), with its leading dimensions."""
+        coefficients = self.transform.unpack(rows)
+        return State(*(x.reshape(*batch, *x.shape[1:]) for x in coefficients))
+
+    def explicit_tendency(self, rows: Tensor) -> Tensor:
+        """All but the gravity waves of `wave_tendency`, (n_rows, 3, members)."""
+        n_members = rows.shape[-1]
+        fields = self._grid_fields(rows).flatten(1)
+        parts = self.transform.synthesise(fields)
+        products = self._products(parts.view(*parts.shape[:-1], 4, n_members))
+        spectra = self.transform.analyse([x.flatten(-2) for x in products])
+        return self._divergences(spectra.view(-1, 5, n_members))
+
+    def wave_tendency(self, rows: Tensor) -> Tensor:
+        """(0, -Laplacian(Phi), -reference_geopotential delta), (n_rows, 3, members)."""
+        _, divergence, geopotential = rows.unbind(1)
+        return torch.stack(
+            (
+                torch.zeros_like(divergence),
+                self.eigenvalue * geopotential,
+                -self.reference_geopotential * divergence,
+            ),
+            dim=1,
+        )
+
+    def geopotential_points(self, rows: Tensor) -> Tensor:
+        """Phi (8, lon/4, lat/2, members) on the points where products are formed."""
+        return torch.stack(mirror(self.transform.synthesise(rows[:, 2]).unbind()))
+
+    def _grid_fields(self, rows: Tensor) -> Tensor:
+        """Rows of u cos(phi), v cos(phi), zeta and Phi - its reference, (., 4, .)."""
+        vorticity, divergence, geopotential = rows.unbind(1)
+        other, above, below = self._neighbours
+        zonal, from_above, from_below = self._wind_factors
+        u = zonal * divergence[other] - (
+            from_above * vorticity[above] + from_below * vorticity[below]
+        )
+        v = zonal * vorticity[other] + (
+            from_above * divergence[above] + from_below * divergence[below]
+        )
+        anomaly = geopotential - self._reference_rows
+        return torch.stack((u, v, vorticity, anomaly), dim=1)
+
+    def _products(self, parts: Tensor) -> list[Tensor]:
+        """Parts of the five products, each (lon/4, lat/2, 5, members).
+
+        With s = 1/cos^2(phi) and U = u cos(phi): (zeta+f) U s, (zeta+f) V s, Phi U s,
+        Phi V s and (U^2 + V^2) s/2, where Phi is the anomaly.
+        """
+        images = [mirror(field.unbind()) for field in parts.unbind(-2)]
+        products = [
+            self._products_at(*values)
+            for values in zip(*images, self._coriolis_points, strict=True)
+        ]
+        mirrored = [mirror(x) for x in zip(*products, strict=True)]
+        return [torch.stack(x, dim=-2) for x in zip(*mirrored, strict=True)]
+
+    def _products_at(
+        self, u: Tensor, v: Tensor, vorticity: Tensor, anomaly: Tensor, coriolis: Tensor
+    ) -> tuple[Tensor, ...]:
+        scale = self._inverse_square_cosine
+        absolute, mass = (vorticity + coriolis) * scale, anomaly * scale
+        energy = (u * u + v * v) * (0.5 * scale)
+        return absolute * u, absolute * v, mass * u, mass * v, energy
+
+    def _divergences(self, spectra: Tensor) -> Tensor:
+        """Tendencies from the rows of the five products, (n_rows, 5, members)."""
+        x, y, mass_x, mass_y, energy = spectra.unbind(1)
+        other, above, below = self._neighbours
+        zonal, from_above, from_below = self._flux_factors
+
+        def against_derivative(values: Tensor) -> Tensor:
+            return from_above * values[above] + from_below * values[below]
+
+        rotation = zonal * y[other] + against_derivative(x)
+        return torch.stack(
+            (
+                against_derivative(y) - zonal * x[other],
+                rotation + self.eigenvalue * (energy + self._mountain_rows),
+                against_derivative(mass_y) - zonal * mass_x[other],
+            ),
+            dim=1,
+        )
+
+    def _build_tables(self) -> None:
+        transform, radius = self.transform, self.harmonics.radius
+        l, m = transform.degree.double(), transform.order.double()
+        other, is_other = transform.find_rows(
+            transform.degree, 1 - transform.is_imaginary
+        )
+        above, is_above = transform.find_rows(
+            transform.degree + 1, transform.is_imaginary
+        )
+        below, is_below = transform.find_rows(
+            transform.degree - 1, transform.is_imaginary
+        )
+
+        def column(values: Tensor, where: Tensor) -> Tensor:
+            used = torch.where(where, values, 0)[:, None]
+            return used.to(dtype=self.harmonics.dtype, device=self.harmonics.device)
+
+        self._neighbours = tuple(
+            x.to(self.harmonics.device) for x in (other, above, below)
+        )
+        is_row, is_kept = (
+            transform.is_row,
+            transform.is_row & (transform.degree <= transform.truncation),
+        )
+        zonal = m * (2 * transform.is_imaginary - 1) / radius
+        eps, eps_above = recursion_factor(l, m), recursion_factor(l + 1, m)
+        # the recursion of (1-mu^2) d/dmu, applied to potentials -a^2/(l(l+1)) zeta
+        self._wind_factors = (
+            column(zonal * _inverse_laplacian(l, radius), is_other & is_row),
+            column(
+                (l + 2) * eps_above * _inverse_laplacian(l + 1, radius) / radius,
+                is_above & is_row,
+            ),
+            column(
+                -(l - 1) * eps * _inverse_laplacian(l - 1, radius) / radius,
+                is_below & is_row,
+            ),
+        )
+        # its transpose, applied to products
+        self._flux_factors = (
+            column(zonal, is_other & is_kept),
+            column(-l * eps_above / radius, is_above & is_kept),
+            column((l + 1) * eps / radius, is_below & is_kept),
+        )
+        self.eigenvalue = column(l * (l + 1) / radius**2, is_kept)  # of -Laplacian
+        self._mountain_rows = transform.pack(self.mountain)[:, None]
+        constant = torch.zeros_like(self.coriolis)
+        constant[0, 0] = math.sqrt(2) * self.reference_geopotential
+        self._reference_rows = transform.pack(constant)[:, None]
+        coriolis = mirror(
+            transform.synthesise(transform.pack(self.coriolis)[:, None]).unbind()
+        )
+        self._coriolis_points = coriolis  # eight of (lon/4, lat/2, 1)
+        cosine, _ = transform.images()
+        self._inverse_square_cosine = (cosine[:, None] ** -2).to(
+            coriolis[0]
+        )  # (lat/2, 1)
+
+
+def _inverse_laplacian(l: Tensor, radius: float) -> Tensor:
+    """-a^2/(l(l+1)), zero for l = 0."""
+    return torch.where(l > 0, -(radius**2) / (l * (l + 1)).clamp(min=1), 0)

@@ -1,0 +1,17 @@
+"""State of the shallow-water model: spectral coefficients of its three fields."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """Coefficients (..., T+1 (l), T+1 (m)), complex, in the convention of `sphere`.
+
+    Leading dimensions are members.
+    """
+
+    vorticity: Tensor  # relative [1/s]
+    divergence: Tensor  # [1/s]
+    geopotential: Tensor  # g times the depth of the fluid, without mountain [m2/s2]
