@@ -20,7 +20,8 @@ def conserve(prediction: Tensor, state: Tensor, grid: Grid) -> Tensor:
         prediction: (..., 3, lat, lon) in the order of `CHANNELS`; geopotential of the
             fluid's depth, mountains not counted. Units are free, but the same as those
             of `state`, and zero must stay zero.
-        state: the input of the prediction, of the same shape.
+        state: the input of the prediction, of the same shape; in a rollout its first
+            state, lest the rounding of many steps add up.
         grid: of both.
 
     Returns:
@@ -37,9 +38,9 @@ def conserve(prediction: Tensor, state: Tensor, grid: Grid) -> Tensor:
         )
     mass = grid.area_mean(state[..., 2:, :, :])
     target = torch.cat((mass.new_zeros(*mass.shape[:-1], 2), mass), dim=-1)
-    # added in float64: the mean of a geopotential is far larger than its correction
+    # the difference of means in float64: it is far smaller than a mean geopotential
     shift = target - grid.area_mean(prediction)  # (..., 3)
-    return (prediction.double() + shift[..., None, None]).to(prediction.dtype)
+    return prediction + shift[..., None, None].to(prediction.dtype)
 
 
 def area_weighted_squared_error(

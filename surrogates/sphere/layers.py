@@ -52,7 +52,7 @@ class LatitudeChannel(nn.Module):
 
     def forward(self, fields: Tensor) -> Tensor:
         """Fields with the channel."""
-        if fields.dim() != 4 or fields.shape[-2:] != self.grid.shape:  # noqa: PLR2004 - the docstring's four
+        if fields.shape[2:] != self.grid.shape:
             raise ValueError(
                 "fields must be (batch, channels, lat, lon) on the network's grid, "
                 f"{' x '.join(map(str, self.grid.shape))}; got {tuple(fields.shape)}."
