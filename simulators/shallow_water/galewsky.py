@@ -64,9 +64,9 @@ def sample_jet_parameters(generators: Sequence[torch.Generator]) -> JetParameter
     any longitude. A member's draws come from its own generator, on the CPU.
     """
     off = math.radians(5)
-    low = torch.tensor([70.0, math.pi / 4 - off, 60.0, math.pi / 4 - off, 0.0])
-    high = torch.tensor([90.0, math.pi / 4 + off, 180.0, math.pi / 4 + off, 0.0])
-    high[-1] = 2 * math.pi
+    band = (math.pi / 4 - off, math.pi / 4 + off)
+    ranges = ((70.0, 90.0), band, (60.0, 180.0), band, (0.0, 2 * math.pi))
+    low, high = torch.tensor(ranges, dtype=torch.float64).T
     draws = torch.stack(
         [torch.rand(len(low), generator=g, dtype=torch.float64) for g in generators]
     )

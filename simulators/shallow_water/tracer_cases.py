@@ -20,8 +20,9 @@ from simulators.sphere import Grid
 
 BELL_HEIGHT = 1000.0  # [m]
 BELL_RADIUS = 1 / 3  # of the sphere's radius
-START = (0.0, 3 * math.pi / 2)  # latitude, longitude of bell and vortex [rad]
 RATE = REVOLUTION_SPEED / EARTH_RADIUS  # of the solid-body rotation [rad/s]
+
+Vector = tuple[Tensor, Tensor, Tensor]  # x, y, z, each (..., 1, 1)
 
 
 def carrying_wind(grid: Grid, angle: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
@@ -32,31 +33,20 @@ def carrying_wind(grid: Grid, angle: Tensor | float = 0.0) -> tuple[Tensor, Tens
 
 def cosine_bell(grid: Grid, angle: Tensor | float = 0.0, time: float = 0.0) -> Tensor:
     """(h0/2) (1 + cos(pi r/R)) [m] within R = a/3 of the moving centre, else 0."""
-    latitude, longitude = centre(angle, time)
-    phi, east = grid.latitude[:, None], grid.longitude - longitude
-    near = phi.sin() * latitude.sin() + phi.cos() * latitude.cos() * east.cos()
-    distance = torch.acos(near.clamp(-1, 1))
+    _, centre, _ = _carried_frame(angle, time)
+    distance = torch.acos(_component(grid, centre).clamp(-1, 1))
     share = (distance / BELL_RADIUS).clamp(max=1)
     return BELL_HEIGHT / 2 * (1 + (math.pi * share).cos())
-
-
-def centre(angle: Tensor | float, time: float) -> tuple[Tensor, Tensor]:
-    """Latitude and longitude [rad], (..., 1, 1), of what started at (0, 3 pi/2).
-
-    The point -y on the equator turned by RATE t about the axis (-sin A, 0, cos A).
-    """
-    angle, turned = as_field(angle), torch.tensor(RATE * time, dtype=torch.float64)
-    # -y turns towards axis x (-y), which is (cos A, 0, sin A)
-    x, z = turned.sin() * angle.cos(), turned.sin() * angle.sin()
-    return torch.asin(z), torch.atan2(-turned.cos(), x)
 
 
 def moving_vortices(grid: Grid, angle: Tensor | float, time: float) -> Tensor:
     """Exact tracer [-] at a time [s]: 1 - tanh((rho/5) sin(lambda' - w_r t)).
 
-    rho = 3 cos(phi'), with (lambda', phi') about the centre of the vortex.
+    rho = 3 cos(phi'), with (lambda', phi') about the centre of one vortex in a frame
+    that is carried along; its azimuth stays that from the north for A = 0 alone.
     """
-    x, y = _about(grid, *centre(angle, time))
+    east, _, south = _carried_frame(angle, time)
+    x, y = _component(grid, south), _component(grid, east)
     turned = _spin(x, y) * time
     return 1 - (3 / 5 * (y * turned.cos() - x * turned.sin())).tanh()
 
@@ -66,27 +56,48 @@ def vortex_wind(
 ) -> Callable[[float], tuple[Tensor, Tensor]]:
     """Wind (u, v) [m/s] at a time [s]: solid-body rotation and two moving vortices."""
     carrying = carrying_wind(grid, angle)
+    phi, lam = grid.latitude[:, None], grid.longitude
 
     def wind_at(time: float) -> tuple[Tensor, Tensor]:
-        latitude, longitude = centre(angle, time)
-        east, phi = grid.longitude - longitude, grid.latitude[:, None]
-        speed = EARTH_RADIUS * _spin(*_about(grid, latitude, longitude))
-        u = latitude.sin() * phi.cos() - latitude.cos() * east.cos() * phi.sin()
-        v = latitude.cos() * east.sin()
+        east, centre, south = _carried_frame(angle, time)
+        rate = _spin(_component(grid, south), _component(grid, east))
+        x, y, z = centre
+        # of a rotation about the centre: its cross product with the point
+        u = phi.cos() * z - phi.sin() * (lam.cos() * x + lam.sin() * y)
+        v = lam.sin() * x - lam.cos() * y
+        speed = EARTH_RADIUS * rate
         return carrying[0] + speed * u, carrying[1] + speed * v
 
     return wind_at
 
 
-def _about(grid: Grid, latitude: Tensor, longitude: Tensor) -> tuple[Tensor, Tensor]:
-    """cos(phi') times the cosine and the sine of lambda', (..., lat, lon)."""
-    phi, east = grid.latitude[:, None], grid.longitude - longitude
-    x = phi.cos() * latitude.sin() * east.cos() - latitude.cos() * phi.sin()
-    return x, phi.cos() * east.sin()
+def _carried_frame(angle: Tensor | float, time: float) -> tuple[Vector, Vector, Vector]:
+    """East, centre and south of what started on the equator at longitude 3 pi/2.
+
+    The unit vectors (1, 0, 0), (0, -1, 0) and (0, 0, -1), turned by an angle RATE t
+    about the axis (-sin A, 0, cos A).
+    """
+    angle, turned = as_field(angle), torch.tensor(RATE * time, dtype=torch.float64)
+    s, c, sine, cosine = angle.sin(), angle.cos(), turned.sin(), turned.cos()
+    mixed = s * c * (1 - cosine)
+    east = (cosine + s**2 * (1 - cosine), c * sine, -mixed)
+    centre = (c * sine, -cosine, s * sine)
+    south = (mixed, -s * sine, -cosine - c**2 * (1 - cosine))
+    return east, centre, south
+
+
+def _component(grid: Grid, vector: Vector) -> Tensor:
+    """Product of the unit vectors to the points with a vector, (..., lat, lon)."""
+    x, y, z = vector
+    phi, lam = grid.latitude[:, None], grid.longitude
+    return phi.cos() * (lam.cos() * x + lam.sin() * y) + phi.sin() * z
 
 
 def _spin(x: Tensor, y: Tensor) -> Tensor:
-    """w_r = V_t/(a rho) [rad/s], V_t = u0 (3 sqrt(3)/2) sech^2(rho) tanh(rho)."""
+    """w_r = V_t/(a rho) [rad/s], V_t = u0 (3 sqrt(3)/2) sech^2(rho) tanh(rho).
+
+    x and y are cos(phi') times the cosine and the sine of lambda'.
+    """
     rho = 3 * torch.hypot(x, y)
     # tanh(rho)/rho tends to 1 at the centre
     ratio = torch.where(rho > 0, rho.tanh() / rho.clamp(min=1e-300), 1.0)

@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.func import jvp
 
 from simulators.shallow_water.constants import ROTATION_RATE
 from simulators.shallow_water.state import State
@@ -48,8 +47,8 @@ def translating_low_forcing(
 ) -> Callable[[float], State]:
     """The forcing at a time [s]: tendencies [1/s2, 1/s2, m2/s3] to add to the model's.
 
-    The residual of the momentum and the depth equation at time 0, whose derivatives
-    are exact (forward differentiation of the formulas), as curl, divergence and field.
+    The residual of the momentum and the depth equation at time 0, as curl, divergence
+    and field; its derivatives are exact, by automatic differentiation of the formulas.
     """
     at_start = state_of(transform, *_residual(transform, speed))
 
@@ -64,17 +63,15 @@ def _residual(transform: SphericalHarmonics, speed: float) -> Fields:
     a = transform.radius
     latitude, longitude = _points(transform)
 
-    def fields(phi: Tensor, lam: Tensor) -> Fields:
-        return _fields(phi, lam, speed, a)
-
-    def derivative(*direction: Tensor) -> Fields:
-        result: Fields = jvp(fields, (latitude, longitude), direction)[1]
-        return result
-
-    still, one = torch.zeros_like(latitude), torch.ones_like(latitude)
-    u, v, _ = fields(latitude, longitude)
-    u_phi, v_phi, h_phi = derivative(one, still)
-    u_lam, v_lam, h_lam = derivative(still, one)
+    with torch.enable_grad():
+        points = (latitude.requires_grad_(), longitude.requires_grad_())
+        exact = _fields(*points, speed, a)
+        # points do not mix, so that the gradient of a sum holds all derivatives
+        slopes = [
+            torch.autograd.grad(x.sum(), points, retain_graph=True) for x in exact
+        ]
+    (u_phi, u_lam), (v_phi, v_lam), (h_phi, h_lam) = slopes
+    latitude, u, v = latitude.detach(), exact[0].detach(), exact[1].detach()
     coriolis = 2 * ROTATION_RATE * latitude.sin()
     jet = _jet(latitude, speed)
     # the balance of the jet alone, d(g h)/d phi [m2/s2]
