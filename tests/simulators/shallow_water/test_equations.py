@@ -106,7 +106,7 @@ def test_a_member_does_not_depend_on_its_batch():
 
 def test_forcing_is_added():
     harmonics = SphericalHarmonics(gauss_grid_for(21), 21)
-    added, state = random_state(21, 2, seed=7), random_state(21, 2)
+    added, state = random_state(21, seed=7), random_state(21, 2)
 
     def forcing(time_s):
         return State(*(x * time_s for x in fields_of(added)))

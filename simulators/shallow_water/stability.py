@@ -1,0 +1,90 @@
+"""The largest safe time step, from the winds and depths of a state.
+
+    Runge-Kutta 4:   2.83 a / ((c + U/2) sqrt(T(T+1)))
+    semi-implicit:   a / (U sqrt(T(T+1)))
+
+with U the largest wind and c the fastest gravity wave, sqrt of the largest Phi. 2.83 is
+the imaginary axis' share of the region of Runge-Kutta 4; half the wind accounts for the
+advection of gravity waves.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from simulators.shallow_water.equations import ShallowWater
+from simulators.shallow_water.state import State
+from simulators.shallow_water.stepping import RungeKutta4, SemiImplicit
+
+
+def largest_time_step(
+    model: ShallowWater, state: State, scheme: RungeKutta4 | SemiImplicit
+) -> float:
+    """Largest safe step [s] for the winds and depths of a state; infinite at rest.
+
+    Raises:
+        ValueError: if a member is not finite or has no fluid somewhere.
+    """
+    wind, geopotential = _extremes(model, state)
+    t = model.harmonics.truncation
+    speed = wind
+    if isinstance(scheme, RungeKutta4):
+        speed = (math.sqrt(geopotential) + wind / 2) / 2.83
+    if speed == 0:
+        return math.inf
+    return model.harmonics.radius / (speed * math.sqrt(t * (t + 1)))
+
+
+def check_time_step(
+    model: ShallowWater, state: State, scheme: RungeKutta4 | SemiImplicit
+) -> None:
+    """Refuse a step that is unstable for the winds and depths of a state.
+
+    Raises:
+        ValueError: naming the largest safe step.
+    """
+    largest = largest_time_step(model, state, scheme)
+    if scheme.time_step_s > largest:
+        raise ValueError(
+            f"time_step_s must be at most {math.floor(largest)} s for {scheme!r} at "
+            f"truncation {model.harmonics.truncation} with these winds and depths; "
+            f"got {scheme.time_step_s:g} s."
+        )
+    if isinstance(scheme, RungeKutta4):
+        return
+    _, geopotential = _extremes(model, state)
+    if model.reference_geopotential < geopotential / 2:
+        raise ValueError(
+            "reference_geopotential must be at least half the largest geopotential of "
+            f"{geopotential:.6g} m2/s2 for a semi-implicit step; got "
+            f"{model.reference_geopotential:g}."
+        )
+
+
+def _extremes(model: ShallowWater, state: State) -> tuple[float, float]:
+    """Largest wind [m/s] and geopotential [m2/s2] of all members."""
+    n = model.harmonics.truncation + 1
+    fields = [
+        x.detach().reshape(-1, n, n)
+        for x in (state.vorticity, state.divergence, state.geopotential)
+    ]
+    wind, highest, bad = 0.0, 0.0, list[int]()
+    for member, values in enumerate(zip(*fields, strict=True)):
+        u, v = model.harmonics.wind(values[0], values[1])
+        depth = model.harmonics.synthesise(values[2])
+        speed = torch.hypot(u, v)
+        if not _is_good(speed, depth):
+            bad.append(member)
+        wind = max(wind, float(speed.max()))
+        highest = max(highest, float(depth.max()))
+    if bad:
+        raise ValueError(
+            "every member must be finite with a positive depth everywhere; got members "
+            f"{bad[:10]} that are not. Leave them out, or smooth their mountain."
+        )
+    return wind, highest
+
+
+def _is_good(speed: Tensor, depth: Tensor) -> bool:
+    return bool(speed.isfinite().all()) and bool((depth > 0).all())
