@@ -5,7 +5,7 @@ runs beside the tracer. Nothing keeps q positive: a spectral method undershoots 
 tracer has kinks. With a wind without divergence the mean of q is kept to round-off.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from torch import Tensor
 
@@ -45,35 +45,29 @@ def advect(
 def advect_in_flow(
     transform: SphericalHarmonics,
     tracer: Tensor,
-    state: State,
-    step: Callable[[State], State],
-    time_step: float,
-    n_steps: int,
-) -> tuple[Tensor, State]:
-    """Tracer and state after `n_steps` steps in the wind of a model.
+    states: Iterable[State],
+    interval: float,
+) -> Tensor:
+    """Tracer after it went with the flow of a model from its first to its last state.
 
-    A step of the tracer spans two of the model, whose middle state gives the wind at
-    half time.
+    A step spans two intervals, so that the state between gives the wind at half time.
 
     Args:
-        transform: of the tracer and the state.
-        tracer: coefficients (..., l, m), of any unit.
-        state: of the model at the start.
-        step: the model over half a step of the tracer.
-        time_step: dt of the tracer [s], twice that of the model.
-        n_steps: number of steps of the tracer.
+        transform: of the tracer and the states.
+        tracer: coefficients (..., l, m), of any unit, at the time of the first state.
+        states: at equal intervals, an odd number of them; may come as a model runs.
+        interval: between them [s], half the time step of the tracer.
+
+    Raises:
+        ValueError: if the number of states is even.
     """
-    end = transform.wind(state.vorticity, state.divergence)
-    for _ in range(n_steps):
-        half = step(state)
-        state = step(half)
-        start, middle, end = (
-            end,
-            transform.wind(half.vorticity, half.divergence),
-            transform.wind(state.vorticity, state.divergence),
-        )
-        tracer = _step(transform, tracer, (start, middle, end), time_step)
-    return tracer, state
+    winds = (transform.wind(state.vorticity, state.divergence) for state in states)
+    start = next(winds)
+    # strict: a last state without its partner would be lost
+    for middle, end in zip(winds, winds, strict=True):
+        tracer = _step(transform, tracer, (start, middle, end), 2 * interval)
+        start = end
+    return tracer
 
 
 def _step(
