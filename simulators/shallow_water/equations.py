@@ -12,7 +12,7 @@ on an alias-free grid, and curls and divergences by recursion in spectral space.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import torch
@@ -144,11 +144,12 @@ class ShallowWater:
         )
         parts = self.transform.synthesise(fields.flatten(1))
         products = self.pointwise(_products)(
-            parts.view(*parts.shape[:-1], 4, n_members),
+            self.pointwise(mirror)(parts).view(*parts.shape[:-1], 4, n_members),
             self._coriolis_points,
             self._inverse_square_cosine,
         )
-        spectra = self.transform.analyse([x.flatten(-2) for x in products])
+        parts = self.pointwise(mirror)(products.flatten(-2))
+        spectra = self.transform.analyse(parts)
         return self.pointwise(_divergences)(
             spectra.view(-1, 5, n_members),
             self._neighbours,
@@ -171,7 +172,7 @@ class ShallowWater:
 
     def geopotential_points(self, rows: Tensor) -> Tensor:
         """Phi (8, lon/4, lat/2, members) on the points where products are formed."""
-        return torch.stack(mirror(self.transform.synthesise(rows[:, 2]).unbind()))
+        return mirror(self.transform.synthesise(rows[:, 2]))
 
     def pointwise(self, function: Function) -> Function:
         """The function, compiled if the model is."""
@@ -230,10 +231,8 @@ class ShallowWater:
         constant = torch.zeros_like(self.coriolis)
         constant[0, 0] = math.sqrt(2) * self.reference_geopotential
         self._reference_rows = transform.pack(constant)[:, None]
-        coriolis = mirror(
-            transform.synthesise(transform.pack(self.coriolis)[:, None]).unbind()
-        )
-        self._coriolis_points = coriolis  # eight of (lon/4, lat/2, 1)
+        coriolis = mirror(transform.synthesise(transform.pack(self.coriolis)[:, None]))
+        self._coriolis_points = coriolis  # (8, lon/4, lat/2, 1)
         cosine, _ = transform.images()
         self._inverse_square_cosine = (cosine[:, None] ** -2).to(
             coriolis[0]
@@ -257,22 +256,18 @@ def _grid_fields(
 
 
 def _products(
-    parts: Tensor, coriolis: Sequence[Tensor], inverse_square_cosine: Tensor
-) -> list[Tensor]:
-    """Parts of the five products, each (lon/4, lat/2, 5, members).
+    images: Tensor, coriolis: Tensor, inverse_square_cosine: Tensor
+) -> Tensor:
+    """The five products at the points, (8, lon/4, lat/2, 5, members).
 
     With s = 1/cos^2(phi) and U = u cos(phi): (zeta+f) U s, (zeta+f) V s, Phi U s,
     Phi V s and (U^2 + V^2) s/2, where Phi is the anomaly.
     """
-    scale = inverse_square_cosine
-    images = [mirror(field.unbind()) for field in parts.unbind(-2)]
-    products = []
-    for u, v, vorticity, anomaly, f in zip(*images, coriolis, strict=True):
-        absolute, mass = (vorticity + f) * scale, anomaly * scale
-        energy = (u * u + v * v) * (0.5 * scale)
-        products.append((absolute * u, absolute * v, mass * u, mass * v, energy))
-    mirrored = [mirror(x) for x in zip(*products, strict=True)]
-    return [torch.stack(x, dim=-2) for x in zip(*mirrored, strict=True)]
+    u, v, vorticity, anomaly = images.unbind(-2)
+    absolute = (vorticity + coriolis) * inverse_square_cosine
+    mass = anomaly * inverse_square_cosine
+    energy = (u * u + v * v) * (0.5 * inverse_square_cosine)
+    return torch.stack((absolute * u, absolute * v, mass * u, mass * v, energy), dim=-2)
 
 
 def _divergences(

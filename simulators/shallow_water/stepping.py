@@ -102,9 +102,9 @@ class SemiImplicit:
         """Levels (t, t + dt), the first one filtered, from (t - dt, t)."""
         before, now = levels
         later = self.advance(model, levels, added(0.0), 2 * self.time_step_s)
-        return model.pointwise(_filtered)(
-            before, now, later, self.filter_strength, self.filter_weight
-        )
+        change, weight = self.filter_strength / 2, self.filter_weight
+        factors = [torch.tensor(x) for x in (change * weight, change * (1 - weight))]
+        return model.pointwise(_filtered)(before, now, later, factors)
 
     def advance(
         self,
@@ -118,12 +118,14 @@ class SemiImplicit:
         tendency = model.explicit_tendency(now)
         if added is not None:
             tendency = tendency + added
+        constants = (interval_s, self.implicit_weight, model.reference_geopotential)
         return model.pointwise(_solved)(
             before,
             tendency,
             model.eigenvalue,
             model.damping,
-            (interval_s, self.implicit_weight, model.reference_geopotential),
+            # tensors: torch.compile would compile again for each number
+            [torch.tensor(x, dtype=torch.float64) for x in constants],
         )
 
 
@@ -132,7 +134,7 @@ def _solved(
     tendency: Tensor,
     eigenvalue: Tensor,
     damping: Tensor | None,
-    constants: tuple[float, float, float],
+    constants: list[Tensor],
 ) -> Tensor:
     """Rows after the interval of a semi-implicit step; damping is (n_rows, 3, 1)."""
     interval, alpha, reference = constants
@@ -150,10 +152,10 @@ def _solved(
 
 
 def _filtered(
-    before: Tensor, now: Tensor, later: Tensor, strength: float, weight: float
+    before: Tensor, now: Tensor, later: Tensor, factors: list[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    change = (strength / 2) * (before - 2 * now + later)
-    return now + weight * change, later - (1 - weight) * change
+    change = before - 2 * now + later
+    return now + factors[0] * change, later - factors[1] * change
 
 
 def _check_step(time_step_s: float) -> None:

@@ -15,7 +15,6 @@ hold degrees up to T + 1 for the sake of winds, see `harmonics`.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -56,6 +55,7 @@ class PackedTransform:
                 "the packed transform needs latitudes in multiples of 2 and longitudes "
                 f"in multiples of 4; got {n_lat} x {n_lon}."
             )
+        _keep_freed_memory()
         self.truncation = truncation
         self.grid, self.dtype, self.device = grid, dtype, torch.device(device)
         self._blocks = _blocks(truncation)
@@ -95,19 +95,17 @@ class PackedTransform:
         parts = torch.bmm(self._to_longitude, waves.view(8, self._n_pairs, -1))
         return parts.view(8, *self.shape, n_columns)
 
-    def analyse(self, parts: Sequence[Tensor]) -> Tensor:
-        """Rows (n_rows, columns) of eight parts (lon/4, lat/2, columns)."""
-        n_columns = parts[0].shape[-1]
-        waves = [
-            (table @ part.flatten(1)).view(self._n_pairs, -1, n_columns)
-            for table, part in zip(self._from_longitude, parts, strict=True)
-        ]  # each (m, lat/2, columns)
+    def analyse(self, parts: Tensor) -> Tensor:
+        """Rows (n_rows, columns) of parts (8, lon/4, lat/2, columns)."""
+        n_columns = parts.shape[-1]
+        waves = torch.bmm(self._from_longitude, parts.flatten(2))
+        waves = waves.view(8, self._n_pairs, -1, n_columns)  # (part, m, lat/2, column)
         pieces = [
-            torch.bmm(tables[part], waves[part][block.first : block.last]).flatten(0, 1)
+            torch.bmm(tables[part], waves[part, block.first : block.last])
             for block, (_, tables) in zip(self._blocks, self._legendre, strict=True)
             for part in range(8)
         ]
-        return torch.cat(pieces)
+        return torch.cat([piece.view(-1, n_columns) for piece in pieces])
 
     def images(self) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """cos(latitude) (lat/2,), and (longitude, latitude) of the eight images.
@@ -181,7 +179,7 @@ class PackedTransform:
         synthesis = torch.stack(tables) * 2
         synthesis[0:2, :, 0] /= 2  # m = 0 has no mirror image at -m
         self._to_longitude = self._table(synthesis)
-        self._from_longitude = self._table(torch.stack(tables).mT / n_lon).unbind()
+        self._from_longitude = self._table(torch.stack(tables).mT / n_lon)
 
     def _build_latitude_tables(self) -> None:
         """Legendre functions of the northern latitudes, for each block and part."""
@@ -205,18 +203,28 @@ class PackedTransform:
         return values.to(dtype=self.dtype, device=self.device).contiguous()
 
 
-def mirror(values: Sequence[Tensor]) -> list[Tensor]:
-    """Parts to values at the eight images, or such values to parts of their sums.
+def _keep_freed_memory() -> None:
+    """Let the C library keep up to 64 MiB of freed memory instead of returning it.
+
+    glibc returns what is free beyond twice the largest block that it has seen freed, at
+    most 32 MiB. Intermediate results of a step are a few MiB each; faulting their pages
+    in again costs as much as the step itself.
+    """
+    torch.empty(31 * 2**20, dtype=torch.uint8)
+
+
+def mirror(parts: Tensor) -> Tensor:
+    """Parts (8, ...) to values at the eight images, or values to parts of their sums.
 
     Sums and differences over the three bits of `PARTS`.
     """
-    values = list(values)
+    values = list(parts.unbind())
     for bit in (1, 2, 4):
         values = [
             values[i ^ bit] - values[i] if i & bit else values[i] + values[i ^ bit]
             for i in range(8)
         ]
-    return values
+    return torch.stack(values)
 
 
 @dataclass(frozen=True, slots=True)
