@@ -3,7 +3,7 @@
 A square aquifer of 4 km with 256 x 256 cells, head fixed on its border. A well pumps
 500 m3/d for 100 days at a place (x, y) of the inner square; ln T and ln S are shifted
 by Gaussian amounts. ln T has one fixed random texture. A member is 20 steps of backward
-Euler; its answer are the mean drawdowns [m] of four areas, 200 m wide. The steps here
+Euler; its answer are the mean drawdowns [m] of four areas, 640 m wide. The steps here
 are those of `benchmarks.steering`.
 """
 
@@ -36,7 +36,7 @@ from workflows.engine.tasks import Task
 
 N, LENGTH = 256, 4000.0  # cells per side, m
 AREAS = ((0.25, 0.3), (0.7, 0.25), (0.35, 0.75), (0.8, 0.7))  # centres, of the side
-HALF_WIDTH = 6  # cells
+HALF_WIDTH = 20  # cells
 RATE, DAYS, STEPS = -500.0, 100.0, 20
 LOG_T, LOG_S, SHIFT = math.log(300.0), math.log(1e-3), 0.5
 N_INPUTS, N_CANDIDATES, N_NETWORKS = 4, 4000, 5

@@ -1,13 +1,14 @@
 """A campaign that decides what to simulate, when to train again and when to stop.
 
-    batch 0, batch 1 ──► train on batch 0 ──► batch 2, chosen by that surrogate ──► ...
-                              while batch 1 is simulated
+    batch 0 ──► train on batch 0 ──► train on batches 0 and 1 ──► ...
+                while batch 1 is     while batch 2, chosen by
+                simulated            the first surrogate, is
 
 A surrogate learns from whole batches only, and a batch is chosen by the surrogate of a
 declared earlier round: nothing depends on which task was faster, and a killed campaign
-continues to the same bits. With `overlap`, one batch is always simulated while the
-surrogate trains, and the one under way at the end is not used; without, the next batch
-waits for the surrogate that chooses it.
+continues to the same bits. With `overlap`, the next batch is simulated while the
+surrogate trains, unless a rule to stop holds already, and the one under way at the end
+is not used; without, the next batch waits for the surrogate that chooses it.
 
 Rules are small objects that look at a `Situation` and return a reason or None. Every
 decision is an event with its reason.
@@ -196,7 +197,7 @@ def steer(
             f"{len(retrain)} and {len(stop)}."
         )
     tasks: list[TaskFuture] = []
-    batch, ahead = simulate(0, None), simulate(1, None) if overlap else None
+    batch = simulate(0, None)
     surrogate: TaskFuture | None = None
     situation = Situation(0, 0, (), {})
     number = -1
@@ -205,20 +206,22 @@ def steer(
         tasks += batch
         situation = _with_batch(situation, batch_members, gather(batch))
         reason = _first(retrain, situation) if surrogate else "nothing was trained yet"
+        ahead = None
         if reason:
             _tell(log, "train", reason, situation)
-            surrogate = learn(number, list(tasks))
-            situation = _with_surrogate(situation, gather([surrogate])[0])
+            # before the next batch, whose tasks would fill every worker's queue
+            training = learn(number, list(tasks))
+            if overlap and not (surrogate and _first(stop, situation)):
+                ahead = simulate(number + 1, surrogate)
+            surrogate = training
+            situation = _with_surrogate(situation, gather([training])[0])
         assert surrogate is not None  # the first round trains
         end = _first(stop, situation)
         if end:
             _tell(log, "stop", end, situation)
             manifest, members = surrogate.result(), situation.members
             return Steered(manifest, members, situation.surrogates, end)
-        if ahead is None:
-            batch = simulate(number + 1, surrogate)
-        else:
-            batch, ahead = ahead, simulate(number + 2, surrogate)
+        batch = ahead or simulate(number + 1, surrogate)
 
 
 def _with_batch(
