@@ -85,18 +85,7 @@ def integrate(
     n_steps = math.ceil(interval / scheme.time_step_s * (1 - 1e-12))
     scheme = replace(scheme, time_step_s=interval / n_steps)
     check_time_step(model, start.state, scheme)
-    levels = _pack_levels(model, start, scheme)
-    n_members = levels[0].shape[-1]
-    size = MEMBERS_PER_CHUNK if levels[0].device.type == "cpu" else n_members
-    chunks = []
-    for i in range(0, n_members, size):
-        members = slice(i, i + size)
-        noise = None
-        if start.noise is not None:
-            part = start.noise.members(members)
-            noise = NoiseStepper(part, scheme.time_step_s)
-        rows = tuple(x[..., members].contiguous() for x in levels)
-        chunks.append(_Chunk(model, scheme, rows, noise, i))
+    chunks = _split(model, start, scheme)
     batch = start.state.vorticity.shape[:-2]
     for output in range(n_outputs):
         time_s = start.time_s + output * interval
@@ -190,6 +179,26 @@ class _Chunk:
             step,
             last_good,
         )
+
+
+def _split(
+    model: ShallowWater, start: Snapshot, scheme: RungeKutta4 | SemiImplicit
+) -> list[_Chunk]:
+    """Chunks of the members of a snapshot."""
+    levels = _pack_levels(model, start, scheme)
+    n_members = levels[0].shape[-1]
+    if start.noise is not None:
+        start.noise.check(model.harmonics.truncation, n_members)
+    size = MEMBERS_PER_CHUNK if levels[0].device.type == "cpu" else n_members
+    chunks = []
+    for i in range(0, n_members, size):
+        members, noise = slice(i, i + size), None
+        if start.noise is not None:
+            part = start.noise.members(members)
+            noise = NoiseStepper(part, scheme.time_step_s)
+        rows = tuple(x[..., members].contiguous() for x in levels)
+        chunks.append(_Chunk(model, scheme, rows, noise, i))
+    return chunks
 
 
 def _pack_levels(

@@ -47,7 +47,20 @@ class NoiseState:
     values: Tensor  # (members, coefficients of the ring, 2), float64, variance 1
     generator_states: Tensor  # (members, bytes)
 
-    def members(self, chosen: slice | Tensor) -> "NoiseState":
+    def check(self, truncation: int, n_members: int) -> None:
+        """Refuse noise beyond a truncation, or of another number of members."""
+        if self.noise.wavenumbers[1] > truncation:
+            raise ValueError(
+                f"noise has wavenumbers up to {self.noise.wavenumbers[1]}; a model of "
+                f"truncation {truncation} has none of them. Lower the ring."
+            )
+        if len(self.values) != n_members:
+            raise ValueError(
+                f"noise needs a generator for each of {n_members} members; got "
+                f"{len(self.values)}."
+            )
+
+    def members(self, chosen: slice) -> "NoiseState":
         """The part of some members."""
         return replace(
             self,
@@ -81,7 +94,7 @@ class NoiseStepper:
         self._generators = [torch.Generator() for _ in state.generator_states]
         pairs = zip(self._generators, state.generator_states, strict=True)
         for generator, generator_state in pairs:
-            generator.set_state(generator_state)
+            generator.set_state(generator_state.clone())  # an offset is not read
         self._memory = math.exp(-time_step_s / state.noise.correlation_time_s)
 
     def state(self) -> NoiseState:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from simulators.shallow_water import GRAVITY, ROTATION_RATE, ShallowWater, State
+from simulators.shallow_water import ROTATION_RATE, ShallowWater, State
 from simulators.shallow_water.equations import coriolis_coefficients
 from simulators.sphere import (
     EARTH_RADIUS,
@@ -14,22 +14,6 @@ from simulators.sphere import (
     gauss_grid,
     gauss_grid_for,
 )
-
-
-def random_state(truncation, *batch, seed=0, mean_depth_m=1e4):
-    """Winds of some 20 m/s and depths within a few hundred metres of the mean."""
-    generator = torch.Generator().manual_seed(seed)
-    n = truncation + 1
-    shape = (3, *batch, n, n, 2)
-    noise = torch.randn(*shape, generator=generator, dtype=torch.float64)
-    l = torch.arange(n, dtype=torch.float64)[:, None]
-    fields = torch.view_as_complex(noise).tril() / (1 + l) ** 2
-    fields[..., 0].imag.zero_()
-    fields[..., 0, 0] = 0
-    vorticity, divergence, geopotential = fields
-    geopotential = 3e3 * geopotential
-    geopotential[..., 0, 0] = math.sqrt(2) * GRAVITY * mean_depth_m
-    return State(2e-5 * vorticity, 2e-6 * divergence, geopotential)
 
 
 def plain_tendency(harmonics, state, coriolis, mountain):
@@ -49,7 +33,7 @@ def fields_of(state):
 
 
 @pytest.mark.parametrize("truncation", [5, 21, 42])
-def test_tendency_is_that_of_the_plain_equations(truncation):
+def test_tendency_is_that_of_the_plain_equations(truncation, random_state):
     harmonics = SphericalHarmonics(gauss_grid_for(truncation), truncation)
     coriolis = coriolis_coefficients(harmonics, axis_angle=0.7)
     mountain = random_state(truncation, seed=5).geopotential
@@ -87,14 +71,14 @@ def test_steady_solid_body_rotation_has_no_tendency(angle):
     assert rate.geopotential.abs().max() < 1e-12
 
 
-def test_means_do_not_change():
+def test_means_do_not_change(random_state):
     harmonics = SphericalHarmonics(gauss_grid_for(21), 21)
     rate = ShallowWater(harmonics).tendency(random_state(21, 4))
     for field in fields_of(rate):
         assert (field[..., 0, 0] == 0).all()
 
 
-def test_a_member_does_not_depend_on_its_batch():
+def test_a_member_does_not_depend_on_its_batch(random_state):
     harmonics = SphericalHarmonics(gauss_grid_for(21), 21)
     model, state = ShallowWater(harmonics), random_state(21, 5)
     together = model.tendency(state)
@@ -104,7 +88,7 @@ def test_a_member_does_not_depend_on_its_batch():
             assert (x[i] - y).abs().max() < 1e-13 * y.abs().max()
 
 
-def test_forcing_is_added():
+def test_forcing_is_added(random_state):
     harmonics = SphericalHarmonics(gauss_grid_for(21), 21)
     added, state = random_state(21, seed=7), random_state(21, 2)
 
@@ -126,7 +110,7 @@ def test_tables_follow_the_device():
     assert model.tendency(State(field, field, field)).divergence.is_meta
 
 
-def test_bad_models_and_states_are_refused():
+def test_bad_models_and_states_are_refused(random_state):
     with pytest.raises(ValueError, match=r"must not alias.*Use T <= 42"):
         ShallowWater(SphericalHarmonics(gauss_grid(64, 128), 60))
     with pytest.raises(ValueError, match=r"must not alias"):
