@@ -108,13 +108,12 @@ class _Chunk:
         """Advance by some steps, checked in blocks."""
         dt = self.scheme.time_step_s
         for begin in range(0, n_steps, STEPS_BETWEEN_CHECKS):
-            end = min(begin + STEPS_BETWEEN_CHECKS, n_steps)
-            history = [self.levels]
-            for step in range(begin, end):
-                history.append(self._step(history[-1], time_s + step * dt))
-            self.levels = history[-1]
+            levels = self.levels
+            noise = None if self.noise is None else self.noise.state()
+            for step in range(begin, min(begin + STEPS_BETWEEN_CHECKS, n_steps)):
+                self.levels = self._step(self.levels, time_s + step * dt)
             if self._bad_members(self.levels):
-                self._fail(history, steps_before + begin, time_s + begin * dt)
+                self._fail(levels, noise, steps_before + begin, time_s + begin * dt)
 
     def _step(self, levels: Levels, time_s: float) -> Levels:
         added = self._added(time_s)
@@ -159,24 +158,25 @@ class _Chunk:
         is_good = rows.isfinite().all(dim=0).all(dim=0) & (depth > 0)
         return [int(i) for i in (~is_good).nonzero()]
 
-    def _fail(self, history: list[Levels], steps_before: int, time_s: float) -> None:
-        """Raise for the first bad step after levels that were good."""
-        n_good = next(
-            i for i, levels in enumerate(history[1:]) if self._bad_members(levels)
-        )
-        bad, dt = self._bad_members(history[n_good + 1]), self.scheme.time_step_s
-        good = tuple(x[..., bad] for x in history[n_good])
+    def _fail(
+        self, levels: Levels, noise: NoiseState | None, step: int, time_s: float
+    ) -> None:
+        """Repeat the steps since the last check up to the first bad one; raise."""
+        dt = self.scheme.time_step_s
+        self.noise = None if noise is None else NoiseStepper(noise, dt)
+        while not (bad := self._bad_members(later := self._step(levels, time_s))):
+            levels, step, time_s = later, step + 1, time_s + dt
+        good = tuple(x[..., bad] for x in levels)
         part = _Chunk(self.model, self.scheme, good, None, 0)
-        last_good = _snapshot([part], time_s + n_good * dt, torch.Size([len(bad)]))
+        last_good = _snapshot([part], time_s, torch.Size([len(bad)]))
         members = tuple(self.first_member + i for i in bad)
-        step = steps_before + n_good + 1
         raise IntegrationError(
             "every member must stay finite with a positive depth; members "
-            f"{list(members)} did not at step {step}, {time_s + (n_good + 1) * dt:g} "
-            f"s. Their last good state is that of {last_good.time_s:g} s. Shorten the "
+            f"{list(members)} did not at step {step + 1}, {time_s + dt:g} s. Their "
+            f"last good state is that of {last_good.time_s:g} s. Shorten the "
             f"step of {dt:g} s, or add diffusion.",
             members,
-            step,
+            step + 1,
             last_good,
         )
 

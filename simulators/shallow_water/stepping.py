@@ -104,7 +104,7 @@ class SemiImplicit:
         later = self.advance(model, levels, added(0.0), 2 * self.time_step_s)
         change, weight = self.filter_strength / 2, self.filter_weight
         factors = [torch.tensor(x) for x in (change * weight, change * (1 - weight))]
-        return model.pointwise(_filtered)(before, now, later, factors)
+        return model.compile(_filtered)(before, now, later, factors)
 
     def advance(
         self,
@@ -119,7 +119,7 @@ class SemiImplicit:
         if added is not None:
             tendency = tendency + added
         constants = (interval_s, self.implicit_weight, model.reference_geopotential)
-        return model.pointwise(_solved)(
+        return model.compile(_solved)(
             before,
             tendency,
             model.eigenvalue,
