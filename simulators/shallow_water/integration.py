@@ -20,6 +20,8 @@ from simulators.shallow_water.state import State
 from simulators.shallow_water.stepping import Added, RungeKutta4, SemiImplicit
 
 MEMBERS_PER_CHUNK = 16
+FEWEST_MEMBERS_PER_CHUNK = 4
+POINTS_PER_CHUNK = 2**19
 STEPS_BETWEEN_CHECKS = 16
 
 Levels = tuple[Tensor, ...]  # rows of one time level, or of two
@@ -189,7 +191,7 @@ def _split(
     n_members = levels[0].shape[-1]
     if start.noise is not None:
         start.noise.check(model.harmonics.truncation, n_members)
-    size = MEMBERS_PER_CHUNK if levels[0].device.type == "cpu" else n_members
+    size = _chunk_size(model) if levels[0].device.type == "cpu" else n_members
     chunks = []
     for i in range(0, n_members, size):
         members, noise = slice(i, i + size), None
@@ -199,6 +201,11 @@ def _split(
         rows = tuple(x[..., members].contiguous() for x in levels)
         chunks.append(_Chunk(model, scheme, rows, noise, i))
     return chunks
+
+
+def _chunk_size(model: ShallowWater) -> int:
+    n_fitting = POINTS_PER_CHUNK // math.prod(model.harmonics.grid.shape)
+    return min(MEMBERS_PER_CHUNK, max(FEWEST_MEMBERS_PER_CHUNK, n_fitting))
 
 
 def _pack_levels(
