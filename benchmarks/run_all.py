@@ -17,6 +17,7 @@ BENCHMARKS = {
     "start_up": USUAL,
     "staging": USUAL,
     "steering": USUAL,
+    "shallow_water_speed": USUAL,
     "main_job": USUAL,
     "engine": USUAL,
     "taskbench": USUAL,
