@@ -18,6 +18,7 @@ BENCHMARKS = {
     "staging": USUAL,
     "steering": USUAL,
     "shallow_water_speed": USUAL,
+    "shallow_water_accuracy": USUAL,
     "main_job": USUAL,
     "engine": USUAL,
     "taskbench": USUAL,

@@ -33,7 +33,7 @@ from simulators.sphere import SphericalHarmonics, gauss_grid_for
 
 DAY = 86400.0
 STEPS = {21: 3600.0, 42: 1800.0, 63: 1200.0, 85: 900.0, 127: 600.0, 170: 450.0}
-RUNGE_KUTTA_STEPS = {42: 1152.0, 85: 540.0}
+RUNGE_KUTTA_STEPS = {42: 960.0, 85: 480.0}
 PUBLISHED = {42: 8616, 63: 2297, 85: 960, 127: 231, 170: 86}
 E_FOLDING_TIME_S = 28 * 3600.0
 FINEST_REPEATED = 85  # finer ones take seconds for a day

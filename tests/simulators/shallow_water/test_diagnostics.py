@@ -110,7 +110,7 @@ def test_energy_spectrum_sums_to_the_mean_of_the_squared_wind(t21):
 
 def test_courant_number_is_the_phase_of_gravity_waves_and_wind(t21):
     rest = resting(t21, 10_000.0)
-    # sphere.md, section 3: at c = 313 m/s Runge-Kutta's 2.83 is met at 2679 s
+    # reference notes: at c = 313 m/s Runge-Kutta's 2.83 is met at 2679 s
     assert float(courant_number(t21, rest, 2679.0)) == pytest.approx(2.83, rel=2e-3)
     # the fastest waves and winds of case 2 share the equator
     u0 = REVOLUTION_SPEED

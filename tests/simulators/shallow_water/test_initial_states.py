@@ -64,7 +64,7 @@ def fastest_change(state, tendency, name):
 @pytest.mark.parametrize("angle", ANGLES)
 @pytest.mark.parametrize("case", [steady_zonal_flow, compact_jet])
 def test_steady_cases_have_no_tendency(t42, case, angle):
-    # to rounding in case 2, as sphere.md has it; case 3 is not band-limited, and its
+    # to rounding in case 2, as in a second model; case 3 is not band-limited, and its
     # divergence changes by 2.5e-13 of the vorticity per second at T63, 3e-15 at T85
     state = case(t42, angle)
     change = tendency(t42, state, angle)
@@ -180,7 +180,7 @@ def test_wave_4_keeps_its_symmetry_and_is_not_divergent(t42):
 
 
 def test_galewsky_jet_has_the_published_heights(t42):
-    # sphere.md, section 6: 400-point quadrature over the jet
+    # reference notes on the sphere: 400-point quadrature over the jet
     latitude = torch.linspace(math.pi / 2, -math.pi / 2, 1001, dtype=torch.float64)
     height = jet_height(latitude[:, None], JetParameters())
     assert float(height.max()) == pytest.approx(10158.186, abs=5e-4)
@@ -188,7 +188,7 @@ def test_galewsky_jet_has_the_published_heights(t42):
 
 
 def test_galewsky_bump_is_narrow_and_raises_the_mean_by_a_third_of_a_metre(t42):
-    # sphere.md: 0.3333 m with beta squared; with beta it would be 1.26 m
+    # reference notes: 0.3333 m with beta squared; with beta it would be 1.26 m
     with_bump, without = (
         galewsky_jet(t42, JetParameters(bump_height=x)).geopotential
         for x in (120.0, 0.0)
@@ -201,7 +201,7 @@ def test_galewsky_bump_is_narrow_and_raises_the_mean_by_a_third_of_a_metre(t42):
 
 
 def test_galewsky_vorticity_has_the_extremes_of_the_reference(t42):
-    # sphere.md, section 6, T42 at t = 0: 10.90 and -9.68
+    # a second model at T42, t = 0: 10.90 and -9.68
     vorticity = 1e5 * t42.synthesise(galewsky_jet(t42).vorticity)
     assert float(vorticity.max()) == pytest.approx(10.90, abs=0.01)
     assert float(vorticity.min()) == pytest.approx(-9.68, abs=0.01)
