@@ -1,8 +1,8 @@
 """Runs the shallow-water model from a state or a snapshot to later snapshots.
 
 A snapshot holds all that the rest of the run depends on, so that a run continued from
-one gives the bits of the unbroken run. On a CPU, members run in chunks of 16: larger
-ones leave the cache, smaller ones waste the matrix products.
+one gives the bits of the unbroken run. On a CPU, members run in chunks: larger ones
+leave the cache, smaller ones waste the matrix products.
 """
 
 import math
@@ -21,7 +21,7 @@ from simulators.shallow_water.stepping import Added, RungeKutta4, SemiImplicit
 
 MEMBERS_PER_CHUNK = 16
 FEWEST_MEMBERS_PER_CHUNK = 4
-POINTS_PER_CHUNK = 2**19
+POINTS_PER_CHUNK = 2**19  # 16 members at T85, fewer at finer truncations
 STEPS_BETWEEN_CHECKS = 16
 
 Levels = tuple[Tensor, ...]  # rows of one time level, or of two

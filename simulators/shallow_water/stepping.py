@@ -11,8 +11,7 @@ Asselin 1972; Williams 2009, doi:10.1175/2009MWR2724.1): with d = (nu/2)(x- - 2x
 x gains w d and x+ loses (1-w) d. Order in dt, observed for smooth waves at T21 from
 240 to 60 s: 2.00 without filter, 2.05 to 1.95 with the default one, whose error of
 first order is small, 1.2 to 1.1 with nu = 0.05 and w = 1, 1.0 with nu = 0.2 and w = 1.
-Diffusion is implicit; in Runge-Kutta steps it is applied
-exactly after each.
+Diffusion is implicit; in Runge-Kutta steps it is applied exactly after each.
 """
 
 import math
