@@ -151,7 +151,7 @@ def _solve_one(solver: FlowSolver, log_t: Tensor, forcing: Forcing) -> Tensor:
 def _check_prior(n_cells: int, mean: Tensor, factor: Tensor) -> None:
     """Refuse what is not a mean (n_cells,) and a finite factor (n_cells, k)."""
     check_values("prior_mean", mean, n_cells)
-    if factor.ndim != 2 or len(factor) != n_cells or not factor.numel():  # noqa: PLR2004
+    if factor.ndim != 2 or len(factor) != n_cells or not factor.numel():  # noqa: PLR2004  # a matrix
         raise ValueError(
             f"prior_factor must have shape ({n_cells}, k), one row per cell; got "
             f"{tuple(factor.shape)}."

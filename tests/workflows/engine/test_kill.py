@@ -33,7 +33,7 @@ def _kill_when(folder, words, n_finished):
     journal = folder / "journal.jsonl"
     while not journal.exists() or journal.read_bytes().count(b"\n") < n_finished:
         assert driver.poll() is None, folder.with_suffix(".log").read_text()
-        time.sleep(0.002)
+        time.sleep(0.002)  # a poll of files that another process writes
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
     log.close()
@@ -106,7 +106,7 @@ def _started(folder, words, log):
     journal = folder / "journal.jsonl"
     while not journal.exists() or journal.stat().st_size == 0:
         assert driver.poll() is None
-        time.sleep(0.002)
+        time.sleep(0.002)  # a poll of files that another process writes
     return driver
 
 

@@ -54,7 +54,7 @@ def driver(words, folder, n_finished):
     journal = folder / "journal.jsonl"
     while not journal.exists() or journal.read_bytes().count(b"\n") < n_finished:
         assert process.poll() is None, process.stderr.read()
-        time.sleep(0.002)
+        time.sleep(0.002)  # a poll of files that another process writes
     try:
         yield process
     finally:
