@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 hanford: $(STAMP)  ## the main job at standard size, on the published data if they can be had
 	$(PY) -m workflows.hanford --fetch-data
 
-test: $(STAMP)  ## the fast tests, eight minutes on two busy cores
+test: $(STAMP)  ## the fast tests, six and a half minutes on two cores
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile -m 'not slow and not cluster'
 
 test-all: $(STAMP)
