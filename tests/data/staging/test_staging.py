@@ -1,5 +1,6 @@
 """The promises of staging, each on real files, with real processes and kills."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -63,7 +64,10 @@ def files(folder, tier):
 
 
 def used(folder, tier):
-    return sum(p.stat().st_size for p in (folder / tier).rglob("*") if p.is_file())
+    """Bytes in a tier; counted under its lock, or a move would count twice or vanish."""
+    with (folder / tier / ".lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return sum(p.stat().st_size for p in (folder / tier).rglob("*") if p.is_file())
 
 
 def test_an_object_goes_to_the_fastest_tier_with_room(tmp_path, staging, events):
