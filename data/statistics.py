@@ -15,12 +15,12 @@ STRIP_BYTES = 96 * 2**20
 
 
 def ensemble_mean(field: xr.DataArray) -> xr.DataArray:
-    """Mean over `member`, accumulated in float64; lazy, shape (cell,)."""
+    """Mean over `member`, accumulated in float64; lazy, without that dimension."""
     return field.mean("member", dtype=np.float64, skipna=False, keep_attrs=True)
 
 
 def ensemble_standard_deviation(field: xr.DataArray) -> xr.DataArray:
-    """Standard deviation over `member` with divisor n - 1, in float64; lazy, (cell,).
+    """Standard deviation over `member` with divisor n - 1, in float64; lazy.
 
     Each block gives its mean and its sum of squared deviations; these are merged, so
     that heads far from zero lose no digits.

@@ -1,8 +1,9 @@
-"""An ensemble of cell fields as a Zarr 3 store that xarray opens, or in HDF5 files.
+"""An ensemble of fields as a Zarr 3 store that xarray opens, or in HDF5 files.
 
-Dimensions member, cell. A block of members is one shard file per variable, or one HDF5
-file, written by one task; `manifest/<block>.json` follows once the bytes are durable. A
-block without a manifest entry does not count, whatever lies on disk.
+Dimensions member, cell, or member, time, lat, lon, and the like. A block of members is
+one shard file per variable, or one HDF5 file, written by one task;
+`manifest/<block>.json` follows once the bytes are durable. A block without a manifest
+entry does not count, whatever lies on disk.
 
     create_store -> write_block (any process, any order)
     -> open_ensemble, read_members, MemberReader

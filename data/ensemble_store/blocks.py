@@ -55,7 +55,7 @@ def write_block(
     Args:
         path: the store.
         block: the block; the caller is the only one who writes it.
-        fields: by variable, values of shape (members of the block, n_cells).
+        fields: by variable, values of shape (members of the block, *shape of one).
         seeds: seed of each member of the block.
         provenance: what made the block, for the manifest.
         failed: by member id, why there is no result; stored as NaN.
@@ -120,7 +120,7 @@ def read_members(path: Path, variable: str, members: Members) -> NDArray[np.floa
         members: member ids in any order, repeats allowed, shape (n,).
 
     Returns:
-        Array of the stored dtype, shape (n, n_cells).
+        Array of the stored dtype, shape (n, *shape of a member).
 
     Raises:
         ValueError: no such variable, or a member id outside the ensemble.
@@ -152,9 +152,9 @@ def open_ensemble(path: Path) -> "xr.Dataset":
     n_blocks = max(1, DASK_CHUNK_BYTES // (layout.block_size * widest))
     n_members = n_blocks * layout.block_size
     if layout.format == "hdf5":
-        dataset = open_index(path, layout, (n_members, -1))
+        dataset = open_index(path, layout, n_members)
     else:
-        chunks = {"member": n_members, "cell": -1}
+        chunks = {"member": n_members, **dict.fromkeys(layout.dimensions, -1)}
         dataset = xr.open_zarr(path, consolidated=False, chunks=chunks)
     failed = failed_members(path)
     if not failed:
@@ -175,12 +175,13 @@ def _check_block(
         raise ValueError(
             f"fields must be those of the store, {sorted(names)}; got {sorted(fields)}."
         )
-    expected = (len(members), layout.n_cells)
+    expected = (len(members), *layout.shape)
     for name, values in fields.items():
         if values.shape != expected:
             raise ValueError(
-                f"{name} must have shape {expected}, all members and cells of the "
-                f"block; got {values.shape}. A task writes whole blocks."
+                f"{name} must have shape {expected}, member and "
+                f"{', '.join(layout.dimensions)} of the block; got {values.shape}. "
+                "A task writes whole blocks."
             )
     if len(seeds) != len(members):
         raise ValueError(
@@ -201,8 +202,8 @@ def _prepare(
     members: range,
     failed: Mapping[int, str],
 ) -> NDArray[np.floating]:
-    """Contiguous values of the stored dtype, NaN in the rows of failed members."""
-    rows = np.ascontiguousarray(values, dtype=dtype)
+    """Values (members, n_cells) of the stored dtype, NaN in rows of failed members."""
+    rows = np.ascontiguousarray(values, dtype=dtype).reshape(len(members), -1)
     if failed:
         rows = rows.copy()  # the caller's array keeps its values
         rows[[member - members.start for member in failed]] = np.nan

@@ -26,7 +26,7 @@ from data.ensemble_store.layout import (
 from data.ensemble_store.zarr_group import write_group
 
 
-def create_store(
+def create_store(  # noqa: PLR0913  # all by keyword: what a store is
     path: Path,
     *,
     n_members: int,
@@ -35,6 +35,7 @@ def create_store(
     coordinates: Mapping[str, Coordinate],
     attributes: Mapping[str, str | int | float],
     format: Format = "zarr",
+    dimensions: Sequence[str] = ("cell",),
 ) -> StoreLayout:
     """Creates an ensemble store without members, or accepts one of the same layout.
 
@@ -45,27 +46,30 @@ def create_store(
         path: folder of the store; its parent exists.
         n_members: ensemble size.
         block_size: members per shard, written by one task.
-        variables: fields over (member, cell).
+        variables: fields over member and `dimensions`.
         coordinates: by name: dimension, values, attributes; one of them at least lies
-            on `cell` and so gives the number of cells. `member` is added.
+            on each dimension and so gives its size. `member` is added.
         attributes: global attributes.
         format: of the files. Compression takes a quarter off smooth fields, and makes
             reads of single members slower.
+        dimensions: of one member, in the order of its axes, such as time, lat, lon.
 
     Returns:
         The layout.
 
     Raises:
-        ValueError: a size is not positive, or no coordinate lies on `cell`.
+        ValueError: a size is not positive, or a dimension has no coordinate.
         StagingError: a store of another layout is there.
     """
-    n_cells = _count_cells(coordinates)
-    if min(n_members, block_size, n_cells, len(variables)) < 1:
+    shape = tuple(_size_of(dimension, coordinates) for dimension in dimensions)
+    if min(n_members, block_size, *shape, len(variables)) < 1:
         raise ValueError(
-            "members, block size, cells and variables must be >= 1; got "
-            f"{n_members}, {block_size}, {n_cells}, {len(variables)}."
+            "members, block size, sizes of dimensions and number of variables must be "
+            f">= 1; got {n_members}, {block_size}, {shape}, {len(variables)}."
         )
-    layout = StoreLayout(n_members, n_cells, block_size, tuple(variables), format)
+    layout = StoreLayout(
+        n_members, shape, block_size, tuple(variables), format, tuple(dimensions)
+    )
     record = _describe(layout, coordinates, attributes)
     if not path.exists():
         _create(path, layout, record, coordinates, attributes)
@@ -73,12 +77,12 @@ def create_store(
     return layout
 
 
-def _count_cells(coordinates: Mapping[str, Coordinate]) -> int:
-    sizes = {len(c[1]) for c in coordinates.values() if c[0] == "cell"}
+def _size_of(dimension: str, coordinates: Mapping[str, Coordinate]) -> int:
+    sizes = {len(c[1]) for c in coordinates.values() if c[0] == dimension}
     if len(sizes) != 1:
         raise ValueError(
-            "coordinates on the dimension cell must give one number of cells; got "
-            f"{sorted(sizes)}. Pass for example x and y of the cell centres."
+            f"coordinates on the dimension {dimension} must give its size; got "
+            f"{sorted(sizes)}. Pass for example x and y of the cells, or lat and lon."
         )
     return sizes.pop()
 
@@ -107,13 +111,22 @@ def _describe(
 
 
 def _check_same(path: Path, wanted: dict[str, Any]) -> None:
-    stored = read_record(path)
-    for key in wanted.keys() | stored.keys():
+    stored, wanted = _by_coordinate(read_record(path)), _by_coordinate(wanted)
+    for key in [*wanted, *stored]:
         if stored.get(key) != wanted.get(key):
             raise StagingError(
                 f"{path} must have {key} = {wanted.get(key)}; it was created with "
                 f"{stored.get(key)}. Take another folder or the stored settings."
             )
+
+
+def _by_coordinate(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with an entry per coordinate, so that a refusal names one of them."""
+    coordinates = record["coordinates"].items()
+    return {
+        **{key: value for key, value in record.items() if key != "coordinates"},
+        **{f"coordinate {name}": described for name, described in coordinates},
+    }
 
 
 def _create(

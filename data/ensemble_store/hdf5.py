@@ -1,6 +1,6 @@
 """The HDF5 files of an ensemble store.
 
-    blocks/<block>.h5   variables (member, cell) of a block, contiguous, without filters
+    blocks/<block>.h5   variables (member, ...) of a block, contiguous, without filters
     index.h5            the same variables over all blocks, virtual, and coordinates
 
 `index.h5` follows the conventions of netCDF-4, so that xarray opens it where h5netcdf
@@ -39,7 +39,7 @@ LIBRARY = ("v110", "v110")  # readable since HDF5 1.10, the first with virtual d
 def block_image(
     layout: StoreLayout, fields: Mapping[str, NDArray[np.floating]]
 ) -> bytes:
-    """The file of a block, equal bytes for equal fields."""
+    """The file of a block, equal bytes for equal fields (members, n_cells)."""
     import h5py
 
     n_bytes = sum(rows.nbytes for rows in fields.values()) + 2**16
@@ -52,7 +52,8 @@ def block_image(
         libver=LIBRARY,
     ) as file:
         for variable in layout.variables:
-            dataset = file.create_dataset(variable.name, data=fields[variable.name])
+            values = fields[variable.name].reshape(-1, *layout.shape)
+            dataset = file.create_dataset(variable.name, data=values)
             dataset.attrs["units"] = variable.units
             dataset.attrs["long_name"] = variable.long_name
         file.flush()
@@ -82,7 +83,7 @@ def field_offset(
             f"{path} must be an HDF5 file with {variable}; got {error}. "
             "Write the block again."
         ) from error
-    wanted = ((rows, shape.n_cells), shape.dtype, None)
+    wanted = ((rows, *shape.member_shape), shape.dtype, None)
     if found != wanted or offset is None:
         raise StagingError(
             f"{variable} of {path} must have shape, type and chunks {wanted}; got "
@@ -110,7 +111,8 @@ def write_index(
             file[name] = values
             file[name].attrs.update(more[0] if more else {})
         _make_dimension(file, "member", layout.n_members)
-        _make_dimension(file, "cell", layout.n_cells)
+        for dimension, size in zip(layout.dimensions, layout.shape, strict=True):
+            _make_dimension(file, dimension, size)
         for name, (dimension, *_) in coordinates.items():
             if name != dimension:
                 file[name].dims[0].attach_scale(file[dimension])
@@ -123,20 +125,19 @@ def write_index(
             dataset.attrs["_FillValue"] = fill
             dataset.attrs["units"] = variable.units
             dataset.attrs["long_name"] = variable.long_name
-            dataset.attrs["coordinates"] = names
-            dataset.dims[0].attach_scale(file["member"])
-            dataset.dims[1].attach_scale(file["cell"])
+            if names:
+                dataset.attrs["coordinates"] = names
+            for axis, dimension in enumerate(("member", *layout.dimensions)):
+                dataset.dims[axis].attach_scale(file[dimension])
 
 
-def open_index(
-    path: Path, layout: StoreLayout, chunks: tuple[int, int]
-) -> "xr.Dataset":
-    """The store as a lazy dataset, in dask chunks of that many members and cells."""
+def open_index(path: Path, layout: StoreLayout, chunk_members: int) -> "xr.Dataset":
+    """The store as a lazy dataset, in dask chunks of that many whole members."""
     import dask.array
     import h5py
     import xarray as xr
 
-    dims = ("member", "cell")
+    dims = ("member", *layout.dimensions)
     described = read_record(path)["coordinates"]
     with h5py.File(path / INDEX, "r", locking=False) as file:
         coordinates: dict[str, Any] = {"member": ("member", file["member"][:], {})}
@@ -151,10 +152,10 @@ def open_index(
                 _LazyVariable(
                     path / INDEX,
                     variable.name,
-                    (layout.n_members, layout.n_cells),
+                    (layout.n_members, *layout.shape),
                     layout.shard_shape(variable).dtype,
                 ),
-                chunks=chunks,
+                chunks=(chunk_members, *layout.shape),
                 asarray=False,
             ),
             {"units": variable.units, "long_name": variable.long_name},
@@ -170,14 +171,14 @@ class _LazyVariable:
 
     path: Path
     name: str
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     dtype: np.dtype[np.floating]
 
     @property
     def ndim(self) -> int:
         return len(self.shape)
 
-    def __getitem__(self, key: tuple[slice, slice]) -> NDArray[np.floating]:
+    def __getitem__(self, key: tuple[slice, ...]) -> NDArray[np.floating]:
         import h5py
 
         # a file that is never written again needs no lock, which some devices lack
@@ -191,11 +192,11 @@ def _virtual_source(
 ) -> "h5py.VirtualLayout":
     import h5py
 
-    whole = (layout.n_members, layout.n_cells)
+    whole = (layout.n_members, *layout.shape)
     virtual = h5py.VirtualLayout(shape=whole, dtype=shape.dtype)
     for block in range(layout.n_blocks):
         members = layout.members(block)
-        part = (len(members), layout.n_cells)
+        part = (len(members), *layout.shape)
         file = layout.file_of(name, block)
         source = h5py.VirtualSource(file, name, shape=part, dtype=shape.dtype)
         virtual[members.start : members.stop] = source

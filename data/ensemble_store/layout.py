@@ -4,6 +4,7 @@ The layout is fixed when the store is created, and kept in its manifest.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ Coordinate: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A field over member and cell, named as CF does (`hydraulic_head`, not `head`)."""
+    """A field of members, named as CF does (`hydraulic_head`, not `head`)."""
 
     name: str
     units: str
@@ -40,13 +41,23 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class StoreLayout:
-    """Sizes and variables of a store; block b holds members b·block_size and on."""
+    """Sizes and variables of a store; block b holds members b·block_size and on.
+
+    Attributes:
+        n_members: ensemble size.
+        shape: sizes of one member.
+        block_size: members per block.
+        variables: fields over member and `dimensions`.
+        format: of the files.
+        dimensions: names of the axes of `shape`.
+    """
 
     n_members: int
-    n_cells: int
+    shape: tuple[int, ...]
     block_size: int
     variables: tuple[Variable, ...]
     format: Format = "zarr"
+    dimensions: tuple[str, ...] = ("cell",)
 
     @property
     def n_blocks(self) -> int:
@@ -80,12 +91,12 @@ class StoreLayout:
         """Name of the file with a variable of a block, relative to the store."""
         if self.format == "hdf5":
             return f"blocks/{block}.h5"
-        return f"{variable}/c/{block}/0"
+        return f"{variable}/c/{block}" + "/0" * len(self.shape)
 
     def shard_shape(self, variable: Variable) -> ShardShape:
         """Shape of the shards of a variable: inner chunks of about 1 MiB."""
         dtype = np.dtype(variable.dtype).newbyteorder("<")
-        row_bytes = self.n_cells * dtype.itemsize
+        row_bytes = math.prod(self.shape) * dtype.itemsize
         # an inner chunk has to divide the shard: the divisor nearest to 1 MiB, so that
         # a prime block size does not end in chunks of single small members
         chunk_members = min(
@@ -94,7 +105,7 @@ class StoreLayout:
         )
         n_chunks = self.block_size // chunk_members
         codec: Codec = "blosc-lz4" if self.format == "zarr-lz4" else "none"
-        return ShardShape(n_chunks, chunk_members, self.n_cells, dtype, codec)
+        return ShardShape(n_chunks, chunk_members, self.shape, dtype, codec)
 
 
 def read_layout(path: Path) -> StoreLayout:
@@ -107,10 +118,11 @@ def read_layout(path: Path) -> StoreLayout:
     variables = tuple(Variable(**variable) for variable in record["variables"])
     return StoreLayout(
         record["n_members"],
-        record["n_cells"],
+        tuple(record["shape"]),
         record["block_size"],
         variables,
         record["format"],
+        tuple(record["dimensions"]),
     )
 
 
@@ -123,15 +135,18 @@ def read_record(path: Path) -> dict[str, Any]:
     file = record_file(path, "hdf5")
     try:
         if file.exists():
-            return dict(json.loads(file.read_bytes()))
-        file = record_file(path, "zarr")
-        record = json.loads(file.read_bytes())["attributes"]["layout"]
+            record = dict(json.loads(file.read_bytes()))
+        else:
+            file = record_file(path, "zarr")
+            record = json.loads(file.read_bytes())["attributes"]["layout"]
     except (FileNotFoundError, NotADirectoryError, KeyError, ValueError) as error:
         raise StagingError(
             f"{path} must be an ensemble store; got no readable layout in {file}. "
             "Create it by create_store, in a folder of its own."
         ) from error
-    return {"format": "zarr", **record}  # early stores do not say
+    if "n_cells" in record:  # early stores knew no other dimension
+        record |= {"shape": [record.pop("n_cells")], "dimensions": ["cell"]}
+    return {"format": "zarr", **record}  # the first ones do not say
 
 
 def record_file(path: Path, form: Format) -> Path:

@@ -7,6 +7,7 @@ read through zarr-python instead.
 """
 
 import json
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -71,18 +72,18 @@ class MemberReader:
 
         Args:
             members: member ids in any order, repeats allowed, shape (n,).
-            out: contiguous buffer of the stored dtype, shape (n, n_cells), to be filled
-                instead of a new array.
+            out: contiguous buffer of the stored dtype, shape (n, *shape of a member),
+                to be filled instead of a new array.
 
         Returns:
-            The values, shape (n, n_cells).
+            The values, shape (n, *shape of a member).
 
         Raises:
             ValueError: a member id outside the ensemble, or a buffer that does not fit.
             StagingError: a member has failed, or its block is not complete or damaged.
         """
         ids = np.asarray(members, dtype=np.int64)
-        wanted = (len(ids), self._shape.n_cells)
+        wanted = (len(ids), *self._shape.member_shape)
         if out is None:
             out = empty_aligned(wanted, self.dtype)
         _check_buffer(out, wanted, self.dtype)
@@ -92,31 +93,33 @@ class MemberReader:
         ids = ids[rows]
         self._check_range(ids)
         blocks = ids // self._layout.block_size
+        flat = out.reshape(len(ids), -1)  # (n, n_cells)
         with self._lock:
             for part in _parts_of_blocks(blocks, MAX_OPEN):
                 self._open_blocks(blocks[part], ids[part])
                 if self._foreign is not None:
-                    self._read_foreign(ids[part], rows[part], out)
+                    self._read_foreign(ids[part], rows[part], flat)
                 elif self._shape.codec == "none":
-                    self._read_raw(ids[part], rows[part], out)
+                    self._read_raw(ids[part], rows[part], flat)
                 else:
-                    self._read_compressed(ids[part], rows[part], out)
+                    self._read_compressed(ids[part], rows[part], flat)
         return out
 
     def batches(self, batches: Iterable[Members]) -> Iterator[NDArray[np.floating]]:
         """Reads batch after batch; a thread reads the next while one is being used.
 
         Yields:
-            Values of a batch, shape (n, n_cells), in one of two buffers: they hold
-            until the next batch is asked for.
+            Values of a batch, shape (n, *shape of a member), in one of two buffers:
+            they hold until the next batch is asked for.
         """
-        buffers = [empty_aligned((0, self._shape.n_cells), self.dtype)] * 2
+        shape = self._shape.member_shape
+        buffers = [empty_aligned((0, *shape), self.dtype)] * 2
         coming: Future[NDArray[np.floating]] | None = None
         with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
             for k, members in enumerate(batches):
                 n = len(members)
                 if n > len(buffers[k % 2]):
-                    buffers[k % 2] = empty_aligned((n, self._shape.n_cells), self.dtype)
+                    buffers[k % 2] = empty_aligned((n, *shape), self.dtype)
                 following = thread.submit(self.read, members, buffers[k % 2][:n])
                 if coming is not None:
                     yield coming.result()
@@ -294,7 +297,7 @@ class MemberReader:
             stored["codecs"] == shape.codecs()
             and stored["data_type"] == shape.dtype.name
             and stored["chunk_grid"]["configuration"]["chunk_shape"]
-            == [size, shape.n_cells]
+            == [size, *shape.member_shape]
             and stored["chunk_key_encoding"]["configuration"]["separator"] == "/"
         )
         if is_ours:
@@ -308,7 +311,7 @@ class MemberReader:
     ) -> None:
         for member, row in zip(ids.tolist(), rows.tolist(), strict=True):
             # a slice: a list of members would be twenty times slower
-            out[row] = self._foreign[member : member + 1][0]
+            out[row] = self._foreign[member : member + 1].reshape(-1)
             # Zarr fills what is absent, and stored members are finite
             if not np.isfinite(out[row]).all():
                 raise StagingError(
@@ -317,13 +320,13 @@ class MemberReader:
                 )
 
 
-def empty_aligned(shape: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+def empty_aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """An uninitialised array that begins on a page.
 
     NumPy's large arrays begin 16 bytes after, and some processors (AMD EPYC) copy from
     the page cache to there at a quarter of their speed.
     """
-    n_bytes = shape[0] * shape[1] * dtype.itemsize
+    n_bytes = math.prod(shape) * dtype.itemsize
     buffer = np.empty(n_bytes + PAGE_BYTES, dtype=np.uint8)
     begin = -buffer.ctypes.data % PAGE_BYTES
     return buffer[begin : begin + n_bytes].view(dtype).reshape(shape)
@@ -334,7 +337,7 @@ def _bytes_of(out: NDArray[Any]) -> memoryview:
 
 
 def _check_buffer(
-    out: NDArray[np.floating], shape: tuple[int, int], dtype: np.dtype[np.floating]
+    out: NDArray[np.floating], shape: tuple[int, ...], dtype: np.dtype[np.floating]
 ) -> None:
     if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous:
         raise ValueError(

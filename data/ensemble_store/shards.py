@@ -7,6 +7,7 @@ members: raw, so that neighbouring members are one contiguous read, or compresse
 blosc-lz4 with byte shuffle. Source: zarr-specs, sharding_indexed 1.0.
 """
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,16 +32,21 @@ class ShardShape:
     Attributes:
         n_chunks: inner chunks per shard.
         chunk_members: members per inner chunk.
-        n_cells: values per member.
+        member_shape: sizes of one member, along the dimensions of the store.
         dtype: type of a value, little endian.
         codec: how an inner chunk is compressed.
     """
 
     n_chunks: int
     chunk_members: int
-    n_cells: int
+    member_shape: tuple[int, ...]
     dtype: np.dtype[np.floating]
     codec: Codec = "none"
+
+    @property
+    def n_cells(self) -> int:
+        """Values per member."""
+        return math.prod(self.member_shape)
 
     @property
     def row_bytes(self) -> int:
@@ -66,7 +72,7 @@ class ShardShape:
             }
             inner.append({"name": "blosc", "configuration": settings})
         sharding = {
-            "chunk_shape": [self.chunk_members, self.n_cells],
+            "chunk_shape": [self.chunk_members, *self.member_shape],
             "codecs": inner,
             "index_codecs": [to_bytes, {"name": "crc32c"}],
             "index_location": "end",

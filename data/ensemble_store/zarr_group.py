@@ -30,18 +30,18 @@ def write_group(
         shape = layout.shard_shape(variable)
         group.create_array(
             variable.name,
-            shape=(layout.n_members, layout.n_cells),
-            chunks=(shape.chunk_members, layout.n_cells),
-            shards=(layout.block_size, layout.n_cells),
+            shape=(layout.n_members, *layout.shape),
+            chunks=(shape.chunk_members, *layout.shape),
+            shards=(layout.block_size, *layout.shape),
             dtype=shape.dtype,
             compressors=_compressors(shape.codec),
             filters=None,
             fill_value=np.nan,
-            dimension_names=("member", "cell"),
+            dimension_names=("member", *layout.dimensions),
             attributes={
                 "units": variable.units,
                 "long_name": variable.long_name,
-                "coordinates": names,
+                **({"coordinates": names} if names else {}),
             },
         )
     for name, (dimension, values, *more) in coordinates.items():

@@ -64,7 +64,7 @@ def fields_of(members):
 
 def arguments(block, failed=FAILED, version="1"):
     """Arguments of `write_block` after the path."""
-    members = StoreLayout(N_MEMBERS, N_CELLS, BLOCK_SIZE, ()).members(block)
+    members = StoreLayout(N_MEMBERS, (N_CELLS,), BLOCK_SIZE, ()).members(block)
     named = {
         "seeds": members,
         "failed": {m: cause for m, cause in failed.items() if m in members},
@@ -176,7 +176,7 @@ def test_shard_files_are_those_that_zarr_writes(
 )
 def test_inner_chunks_are_whole_members_near_one_mebibyte(block_size, chunk_members):
     variable = Variable("hydraulic_head", "m", "hydraulic head")
-    layout = StoreLayout(2000, 1475, block_size, (variable,))
+    layout = StoreLayout(2000, (1475,), block_size, (variable,))
     shape = layout.shard_shape(variable)
     assert shape.chunk_members == chunk_members
     assert shape.n_chunks * shape.chunk_members == block_size
@@ -184,7 +184,7 @@ def test_inner_chunks_are_whole_members_near_one_mebibyte(block_size, chunk_memb
 
 def test_a_member_above_one_mebibyte_is_a_chunk_of_its_own():
     variable = Variable("v", "1", "values")
-    layout = StoreLayout(64, 2**20, 16, (variable,))
+    layout = StoreLayout(64, (2**20,), 16, (variable,))
     assert layout.shard_shape(variable).chunk_members == 1
 
 
@@ -230,7 +230,7 @@ def test_creating_the_same_store_again_keeps_its_members(full_store, settings):
         ({"n_members": 24}, "n_members = 24; it was created with 23"),
         ({"block_size": 5}, "block_size = 5; it was created with 6"),
         ({"variables": [Variable("head", "m", "h")]}, "variables = .*'head'"),
-        ({"coordinates": {"x": ("cell", np.ones(N_CELLS))}}, "coordinates = "),
+        ({"coordinates": {"x": ("cell", np.ones(N_CELLS))}}, "coordinate x = "),
         ({"attributes": {"title": "other"}}, "attributes = .*other"),
         ({"format": "zarr-lz4"}, "format = zarr-lz4; it was created with "),
     ],

@@ -45,7 +45,7 @@ os.fsync = counted
 layout = read_layout(path)
 for block in missing_blocks(path):
     seeds = layout.members(block)
-    rows = [np.random.default_rng(m).random((2, layout.n_cells)) for m in seeds]
+    rows = [np.random.default_rng(m).random((2, *layout.shape)) for m in seeds]
     heads, log_transmissivity = np.stack(rows, axis=1)
     fields = {"hydraulic_head": heads, "log_transmissivity": log_transmissivity}
     write_block(path, block, fields, seeds=seeds, provenance={})

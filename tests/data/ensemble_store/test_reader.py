@@ -22,34 +22,40 @@ from data.ensemble_store.shards import ABSENT
 
 N_MEMBERS, BLOCK_SIZE = 11, 4
 FORMATS = ("zarr", "zarr-lz4", "hdf5")
-SIZES = (5, 200_000)  # cells
+SHAPES = ((5,), (200_000,), (3, 2, 4))
+DIMENSIONS = {1: ("cell",), 3: ("time", "lat", "lon")}
 
 
 def on(*formats):
     """Parametrises the fixture `written`."""
-    cases = [(form, n_cells) for form in formats for n_cells in SIZES]
-    names = [f"{form}-{n_cells}" for form, n_cells in cases]
+    cases = [(form, sizes) for form in formats for sizes in SHAPES]
+    names = [f"{form}-{sizes}" for form, sizes in cases]
     return pytest.mark.parametrize("written", cases, indirect=True, ids=names)
 
 
 @pytest.fixture
 def written(request, tmp_path):
     """A store and its values: members that share an inner chunk, and that fill one."""
-    form, n_cells = request.param
+    form, sizes = request.param
+    dimensions = DIMENSIONS[len(sizes)]
     path = tmp_path / "ensemble"
     layout = create_store(
         path,
         n_members=N_MEMBERS,
         block_size=BLOCK_SIZE,
         variables=[Variable("v", "1", "values")],
-        coordinates={"x": ("cell", np.arange(n_cells))},
+        coordinates={
+            f"of_{dimension}": (dimension, np.arange(size))
+            for dimension, size in zip(dimensions, sizes, strict=True)
+        },
         attributes={},
         format=form,
+        dimensions=dimensions,
     )
     shape = layout.shard_shape(layout.variables[0])
-    assert (shape.chunk_members == 1) == (n_cells > 5)
+    assert (shape.chunk_members == 1) == (sizes == (200_000,))
     generator = np.random.default_rng(0)
-    values = generator.standard_normal((N_MEMBERS, n_cells)).astype(np.float32)
+    values = generator.standard_normal((N_MEMBERS, *sizes)).astype(np.float32)
     for block in range(layout.n_blocks):
         members = layout.members(block)
         rows = values[members.start : members.stop]
@@ -70,7 +76,7 @@ def test_members_come_in_any_order_and_repeatedly(written):
 @on(*FORMATS)
 def test_a_buffer_of_the_caller_is_filled(written):
     path, values = written
-    buffer = np.zeros((3, values.shape[1]), dtype=np.float32)
+    buffer = np.zeros((3, *values.shape[1:]), dtype=np.float32)
     with MemberReader(path, "v") as reader:
         assert reader.read([5, 1, 6], buffer) is buffer
         assert np.array_equal(buffer, values[[5, 1, 6]])
@@ -157,7 +163,7 @@ def test_a_removed_chunk_is_an_error_and_no_fill_value(written):
     path, values = written
     with MemberReader(path, "v") as reader:
         n_chunks = reader._shape.n_chunks
-        drop_last_chunk(path / "v" / "c" / "1" / "0", n_chunks)
+        drop_last_chunk(path / read_layout(path).file_of("v", 1), n_chunks)
         assert np.isnan(zarr.open_array(path / "v", mode="r")[7]).all()
         with pytest.raises(StagingError, match="must hold member 7; got an absent"):
             reader.read([0, 7])
@@ -179,7 +185,7 @@ def test_a_file_that_shrinks_after_it_was_opened_is_an_error(written):
 def test_a_damaged_compressed_chunk_is_an_error(written):
     path, _ = written
     with MemberReader(path, "v") as reader:
-        shard = path / "v" / "c" / "0" / "0"
+        shard = path / read_layout(path).file_of("v", 0)
         content = bytearray(shard.read_bytes())
         content[4:8] = b"\xff\xff\xff\x7f"  # its size before compression
         shard.write_bytes(content)
@@ -193,18 +199,19 @@ def test_another_layout_is_read_through_zarr(written):
     array = zarr.create_array(
         path / "v",
         data=values,
-        chunks=(1, values.shape[1]),
-        shards=(BLOCK_SIZE, values.shape[1]),
+        chunks=(1, *values.shape[1:]),
+        shards=(BLOCK_SIZE, *values.shape[1:]),
         compressors=zarr.codecs.ZstdCodec(level=1),
         fill_value=np.nan,
         overwrite=True,
     )
-    assert array.shards == (BLOCK_SIZE, values.shape[1])
+    assert array.shards == (BLOCK_SIZE, *values.shape[1:])
     # the manifest vouches for files of a size: here these
     for block in range(3):
         entry = path / "manifest" / f"{block}.json"
         record = json.loads(entry.read_text())
-        record["files"][0][1] = (path / "v" / "c" / str(block) / "0").stat().st_size
+        shard = path / read_layout(path).file_of("v", block)
+        record["files"][0][1] = shard.stat().st_size
         entry.write_text(json.dumps(record))
     with MemberReader(path, "v") as reader:
         assert np.array_equal(reader.read([10, 2, 2, 5]), values[[10, 2, 2, 5]])
