@@ -1,22 +1,20 @@
 """What a user of the Hanford workflow may set; the defaults are of standard size."""
 
 from itertools import pairwise
-from typing import Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from surrogates.pigan.limits import (
     MIN_SNAPSHOTS,
     require_free_cells,
     snapshots_needed,
 )
+from workflows.engine import settings
+from workflows.engine.settings import Section, StoreConfig
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-
-class PriorConfig(_Section):
+class PriorConfig(Section):
     """Gaussian prior of log-transmissivity, conditioned on one observation set."""
 
     n_observations: Literal[10, 50, 100] = Field(
@@ -57,50 +55,17 @@ class PriorConfig(_Section):
         return self
 
 
-MIN_TRAINING_MEMBERS = 10
-
-
-class EnsembleConfig(_Section):
+class EnsembleConfig(settings.EnsembleConfig):
     """Members: those for training come first, those for the test last."""
 
-    members: int = Field(default=2500, ge=20, description="simulated members")
-    test_members: int = Field(
-        default=500, ge=5, description="of them held out of all training"
-    )
-    block: int = Field(
-        default=500, ge=1, description="members per task, shard of the store"
-    )
-    quorum: float = Field(
-        default=0.95, gt=0, le=1, description="share of members that must not fail"
-    )
+    min_training_members: ClassVar[int] = 10
 
-    @property
-    def n_blocks(self) -> int:
-        """Number of blocks, the last of which may be shorter."""
-        return -(-self.members // self.block)
-
-    @model_validator(mode="after")
-    def _has_training_members(self) -> Self:
-        n_training = self.members - self.test_members
-        if n_training < MIN_TRAINING_MEMBERS:
-            raise ValueError(
-                "members - test_members must leave at least "
-                f"{MIN_TRAINING_MEMBERS} for training; got {n_training}"
-            )
-        return self
+    members: Annotated[settings.Members, Field(ge=20)] = 2500
+    test_members: Annotated[settings.TestMembers, Field(ge=5)] = 500
+    block: settings.Block = 500
 
 
-class StoreConfig(_Section):
-    """How the members are kept."""
-
-    format: Literal["zarr", "zarr-lz4", "hdf5"] = Field(
-        default="zarr",
-        description="Zarr, with or without compression, or a file per block and a "
-        "virtual data set over them",
-    )
-
-
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """Training of the regression network; one network per number of members."""
 
     members: tuple[int, ...] = Field(
@@ -117,7 +82,7 @@ class TrainConfig(_Section):
 MIN_INVERSIONS = 10  # fewer have no distribution to score
 
 
-class PiganConfig(_Section):
+class PiganConfig(Section):
     """The generator that learns the joint law of ln T and head from sensors."""
 
     physics: Literal["solver", "residual", "none"] = Field(
@@ -162,7 +127,7 @@ class PiganConfig(_Section):
     threads: int = Field(default=1, ge=1, description="threads of the training process")
 
 
-class HanfordConfig(_Section):
+class HanfordConfig(Section):
     """Settings of one run."""
 
     problem: Literal["forward", "inverse", "mixed"] = Field(
@@ -191,7 +156,7 @@ class HanfordConfig(_Section):
     @model_validator(mode="after")
     def _enough_snapshots(self) -> Self:
         pigan, ensemble = self.pigan, self.ensemble
-        available = ensemble.members - ensemble.test_members
+        available = ensemble.training_members
         if pigan.snapshots > available:
             raise ValueError(
                 f"pigan.snapshots must be at most the {available} members that are "
@@ -227,8 +192,8 @@ class HanfordConfig(_Section):
 
     @model_validator(mode="after")
     def _enough_training_members(self) -> Self:
-        available = self.ensemble.members - self.ensemble.test_members
-        allowed = range(MIN_TRAINING_MEMBERS, available + 1)
+        available = self.ensemble.training_members
+        allowed = range(self.ensemble.min_training_members, available + 1)
         wrong = [n for n in self.train.members if n not in allowed]
         if wrong:
             raise ValueError(

@@ -13,8 +13,6 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from simulators.subsurface import FlowSolver
-from surrogates.distributed.checkpoint import save_checkpoint, sole_writer
-from surrogates.distributed.launcher import launch
 from surrogates.pigan.build import PiganShape, build_pigan, readings_of
 from surrogates.pigan.model import Pigan, pigan_state
 from surrogates.pigan.train import (
@@ -25,9 +23,11 @@ from surrogates.pigan.train import (
 )
 from surrogates.sensor_baselines import SnapshotReadings, invert_snapshots
 from surrogates.training import DivergenceError
+from workflows.engine.arrays import write_arrays
 from workflows.engine.artefacts import Manifest, artefact, digest_of
-from workflows.engine.events import Log, event_log
-from workflows.hanford.fields import flow_problem, write_arrays
+from workflows.engine.events import Log
+from workflows.engine.training import Trained, Training, train_in_process
+from workflows.hanford.fields import flow_problem
 from workflows.hanford.sensing import VARIABLES, Site, SiteRecord, read_site
 
 
@@ -53,45 +53,28 @@ def train_generator(
 
     A training that diverges or collapses ends with the last good weights, and says so.
     """
-    path = folder / "checkpoints" / "pigan.pt"
-    path.parent.mkdir(exist_ok=True)
-    began = time.perf_counter()
-    facts = launch(
-        "workflows.hanford.generative:train_rank",
-        {
-            "folder": str(folder),
-            "result": str(path),
-            "data_digest": digest_of([prior, *blocks]),
-            "record": asdict(record),
-            "prior": asdict(prior),
-        },
+    return train_in_process(
+        fit_generator,
+        record,
+        folder,
+        "pigan",
+        arguments={"prior": asdict(prior)},
+        data_digest=digest_of([prior, *blocks]),
         n_threads=record.threads,
-        folder=folder / "checkpoints",
     )
-    timings = {"pigan_training_s": time.perf_counter() - began}
-    return Manifest({"pigan": artefact(path, folder)}, facts, timings)
 
 
-def train_rank(
-    *,
-    folder: str,
-    result: str,
-    data_digest: str,
-    record: dict[str, object],
-    prior: dict[str, object],
-) -> dict[str, object]:
-    """What the training process does."""
-    run = Path(folder)
-    told = TypeAdapter(PiganRecord).validate_python(record)
-    site = read_site(told.site, run, TypeAdapter(Manifest).validate_python(prior))
-    # apart from the result: an altered result is made again from intact state
-    checkpoint = Path(result).with_suffix(".training.pt")
-    with sole_writer(checkpoint):
-        model, stopped = train(site, told, checkpoint, data_digest, event_log(run))
-        state = {"data_digest": data_digest, "description": pigan_state(model)}
-        save_checkpoint(Path(result), state)
+def fit_generator(
+    record: PiganRecord, training: Training, *, prior: dict[str, object]
+) -> Trained:
+    """The trained generator and its facts; what the training process does."""
+    known = TypeAdapter(Manifest).validate_python(prior)
+    site = read_site(record.site, training.folder, known)
+    model, stopped = train(
+        site, record, training.checkpoint, training.data_digest, training.log
+    )
     n_parameters = sum(p.numel() for p in model.parameters())
-    return {"parameters": n_parameters, "stopped": stopped}
+    return pigan_state(model), {"parameters": n_parameters, "stopped": stopped}
 
 
 def train(

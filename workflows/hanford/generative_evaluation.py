@@ -22,9 +22,9 @@ from surrogates.pigan.heads import HEAD
 from surrogates.pigan.model import Pigan, pigan_from_state
 from surrogates.pigan.sensors import Fields
 from surrogates.sensor_baselines import interpolate_statistics
+from workflows.engine.arrays import read_arrays, write_arrays
 from workflows.engine.artefacts import Manifest, artefact
 from workflows.engine.events import Log
-from workflows.hanford.fields import read_arrays, write_arrays
 from workflows.hanford.generative import PiganRecord, new_model
 from workflows.hanford.sensing import (
     VARIABLES,
@@ -61,7 +61,7 @@ def evaluate_generator(
     site = read_site(record.pigan.site, folder, prior)
     reference = fields_of(folder, held_out_range(record.pigan.site))
     training = fields_of(folder, range(record.pigan.site.snapshots))
-    model = read_generator(folder / pigan.artefacts["pigan"].path)
+    model = read_generator(folder / pigan.artefacts["checkpoint"].path)
     n, seed = record.generated_members, record.pigan.settings.seed
     generated = sample(model, n, seed)
     rivals = {

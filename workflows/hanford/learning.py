@@ -3,8 +3,7 @@
 Test members are the last of the ensemble; no fit, choice or training sees them.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,12 +16,8 @@ from data.sources.aquifer import Aquifer
 from data.sources.aquifer_file import read_aquifer
 from simulators.random_fields import KarhunenLoeve, coordinates_of
 from simulators.subsurface import FlowSolver
-from surrogates.distributed.checkpoint import (
-    load_checkpoint,
-    save_checkpoint,
-    sole_writer,
-)
-from surrogates.distributed.launcher import launch
+from surrogates.costs import seconds_per_call
+from surrogates.distributed.checkpoint import load_checkpoint
 from surrogates.regression.model import (
     HeadNetwork,
     LinearSkip,
@@ -39,22 +34,21 @@ from surrogates.regression.train import (
 )
 from surrogates.ridge import Ridge, fit_ridge
 from surrogates.scores import rmse, rmse_interval
+from workflows.engine.arrays import read_arrays, write_arrays
 from workflows.engine.artefacts import Manifest, artefact, digest_of
-from workflows.engine.events import Log, event_log
+from workflows.engine.events import Log
+from workflows.engine.training import Trained, Training, train_in_process
 from workflows.hanford.fields import (
     AQUIFER,
     flow_problem,
-    read_arrays,
     read_expansion,
     read_fields,
-    write_arrays,
 )
 
 RIDGE_COORDINATES = (50, 150, 300, 600, 1200)
 N_SHOWN = 100  # held-out members whose error a training curve shows
 N_SAMPLES = 3  # test members whose fields are kept for the report
 BATCHES = (1, 16, 128)  # members per call when the cost of an answer is measured
-MIN_SECONDS = 0.3  # of each measurement of cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,70 +114,48 @@ def train_network(
     blocks: Sequence[Manifest],
 ) -> Manifest:
     """Trains a network in a process of its own; goes on from an earlier checkpoint."""
-    path = folder / "checkpoints" / f"network_{record.members}.pt"
-    path.parent.mkdir(exist_ok=True)
-    arguments = {
-        "folder": str(folder),
-        "network": str(path),
-        "prior": str(folder / prior.artefacts["prior"].path),
-        "ridge": str(folder / ridge.artefacts["ridge"].path),
-        "data_digest": digest_of([ridge, *blocks]),
-        "record": {name: getattr(record, name) for name in record.__slots__},
-    }
-    facts = launch(
-        "workflows.hanford.learning:train_rank",
-        arguments,
+    return train_in_process(
+        fit_network,
+        record,
+        folder,
+        f"network_{record.members}",
+        arguments={
+            "prior": prior.artefacts["prior"].path,
+            "ridge": ridge.artefacts["ridge"].path,
+        },
+        data_digest=digest_of([ridge, *blocks]),
         n_threads=record.threads,
-        folder=folder / "checkpoints",
     )
-    return Manifest({"network": artefact(path, folder)}, facts)
 
 
-def train_rank(
-    *,
-    folder: str,
-    network: str,
-    prior: str,
-    ridge: str,
-    data_digest: str,
-    record: dict[str, object],
-) -> dict[str, float]:
-    """What the training process does."""
-    settings = NetworkRecord(**record)  # type: ignore[arg-type]  # JSON of one
-    run = Path(folder)
-    log = event_log(run)
-    aquifer = read_aquifer(run / AQUIFER)
-    training = read_fields(run, range(settings.members))
-    shown = read_fields(run, _test_range(settings))
-    torch.manual_seed(settings.seed)
-    expansion, shape = read_expansion(Path(prior)), NetworkShape()
-    skip = linear_skip(
-        expansion.mean,
-        expansion.modes,
-        read_ridge(Path(ridge)),
-        Members(training.log_transmissivity, training.head),
-    )
-    mesh, forcing = flow_problem(aquifer)
+def fit_network(
+    record: NetworkRecord, training: Training, *, prior: str, ridge: str
+) -> Trained:
+    """The trained network and its size; what the training process does."""
+    run = training.folder
+    stored = read_fields(run, range(record.members))
+    members = Members(stored.log_transmissivity, stored.head)
+    shown = read_fields(run, _test_range(record))
+    torch.manual_seed(record.seed)
+    expansion, shape = read_expansion(run / prior), NetworkShape()
+    fitted = read_ridge(run / ridge)
+    skip = linear_skip(expansion.mean, expansion.modes, fitted, members)
+    mesh, forcing = flow_problem(read_aquifer(run / AQUIFER))
     constants = network_constants(mesh, skip, shape.n_coarse)
-    model = HeadNetwork(mesh, forcing, constants, shape)
-    schedule = TrainingSettings(
-        settings.steps, settings.batch_size, settings.learning_rate, settings.seed
+    network = HeadNetwork(mesh, forcing, constants, shape)
+    train_head_network(
+        network,
+        members,
+        TrainingSettings(
+            record.steps, record.batch_size, record.learning_rate, record.seed
+        ),
+        training.checkpoint,
+        training.data_digest,
+        shown=Members(shown.log_transmissivity[:N_SHOWN], shown.head[:N_SHOWN]),
+        log=training.log,
     )
-    # apart from the result: an altered result is made again from intact state
-    checkpoint = Path(network).with_suffix(".training.pt")
-    with sole_writer(checkpoint):
-        train_head_network(
-            model,
-            Members(training.log_transmissivity, training.head),
-            schedule,
-            checkpoint,
-            data_digest,
-            shown=Members(shown.log_transmissivity[:N_SHOWN], shown.head[:N_SHOWN]),
-            log=log,
-        )
-        state = {"data_digest": data_digest, "description": network_state(model)}
-        save_checkpoint(Path(network), state)
-    return {"parameters": sum(p.numel() for p in model.parameters())}
+    n_parameters = sum(p.numel() for p in network.parameters())
+    return network_state(network), {"parameters": n_parameters}
 
 
 def linear_skip(
@@ -230,7 +202,7 @@ def evaluate(
     kept: dict[str, Tensor] = {}
     for size, fitted, trained in zip(record.sizes, ridges, networks, strict=True):
         ridge = read_ridge(folder / fitted.artefacts["ridge"].path)
-        network = read_network(folder / trained.artefacts["network"].path)
+        network = read_network(folder / trained.artefacts["checkpoint"].path)
         training = read_fields(folder, range(size))
         kept = {
             "mean": training.head.mean(0).expand_as(test.head),
@@ -273,21 +245,10 @@ def _costs(aquifer: Aquifer, network: HeadNetwork, fields: Tensor) -> dict[str, 
         members = fields[torch.arange(batch) % len(fields)]
         in_double = members.double()
         solve = partial(solver.solve, in_double, forcing)
-        costs[f"solver_{batch}_s"] = _seconds_per_call(solve) / batch
+        costs[f"solver_{batch}_s"] = seconds_per_call(solve) / batch
         answer = partial(predict, network, members)
-        costs[f"network_{batch}_s"] = _seconds_per_call(answer) / batch
+        costs[f"network_{batch}_s"] = seconds_per_call(answer) / batch
     return costs
-
-
-def _seconds_per_call(call: Callable[[], object]) -> float:
-    """Median time of a call, over at least `MIN_SECONDS`."""
-    call()
-    times: list[float] = []
-    while sum(times) < MIN_SECONDS:
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return float(np.median(times))
 
 
 def scaled_coordinates(expansion: KarhunenLoeve, fields: Tensor) -> Tensor:

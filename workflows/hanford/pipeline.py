@@ -17,10 +17,11 @@ from data.sources.aquifer_file import read_aquifer
 from surrogates.pigan.build import PiganShape
 from surrogates.pigan.train import GanSettings
 from workflows.engine.campaign import Campaign, TaskFuture, gather
+from workflows.engine.ensemble_files import largest_file_bytes
 from workflows.engine.staging import require_capacity
 from workflows.hanford import tasks
 from workflows.hanford.config import HanfordConfig
-from workflows.hanford.fields import AQUIFER, MEASUREMENTS, largest_file_bytes
+from workflows.hanford.fields import AQUIFER, FIELDS, MEASUREMENTS
 from workflows.hanford.generative import InversionRecord, PiganRecord
 from workflows.hanford.generative_evaluation import PiganEvaluationRecord
 from workflows.hanford.learning import EvaluationRecord, NetworkRecord, RidgeRecord
@@ -38,7 +39,7 @@ def run(config: HanfordConfig, campaign: Campaign) -> str:
     n_cells = read_aquifer(campaign.folder / AQUIFER).n_cells
     require_capacity(
         campaign.site.tiers,
-        largest_file_bytes(config.store.format, ensemble.block, n_cells),
+        largest_file_bytes(config.store.format, len(FIELDS), ensemble.block, n_cells),
     )
     has_own = (campaign.folder / MEASUREMENTS).exists()
     prior = campaign.submit(

@@ -11,6 +11,7 @@ from data.ensemble_store import store_bytes
 from data.sources.aquifer import Aquifer
 from data.sources.aquifer_file import read_aquifer
 from workflows.engine.artefacts import Manifest
+from workflows.engine.ensemble_files import store_of
 from workflows.engine.events import read_events
 from workflows.engine.report import (
     Metric,
@@ -22,7 +23,7 @@ from workflows.engine.run_sections import describe_run
 from workflows.engine.staging import describe_staging
 from workflows.hanford import generative_sections, lead, sections
 from workflows.hanford.config import HanfordConfig
-from workflows.hanford.fields import AQUIFER, store_of
+from workflows.hanford.fields import AQUIFER
 from workflows.hanford.site_data import describe
 
 NOMINAL_COVERAGE = 0.9

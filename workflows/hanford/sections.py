@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from data.sources.aquifer import Aquifer
+from workflows.engine.arrays import read_arrays
 from workflows.engine.artefacts import Manifest
 from workflows.engine.events import read_events
 from workflows.engine.report import Grid, Illustration, Section
 from workflows.hanford import figures
-from workflows.hanford.fields import read_arrays
 
 Scores = Mapping[str, Mapping[str, Sequence[float]]]
 

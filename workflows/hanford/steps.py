@@ -4,7 +4,6 @@ Paths are below the run folder. Every step can be repeated: it overwrites what a
 earlier, killed attempt left, with the same bytes.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +18,6 @@ from data.ensemble_store import (
     create_store,
     failed_members,
     open_ensemble,
-    store_files,
-    write_block,
 )
 from data.sources.aquifer import Aquifer
 from data.sources.aquifer_file import read_aquifer
@@ -45,19 +42,18 @@ from simulators.random_fields import (
 )
 from simulators.subsurface import FlowSolveError, FlowSolver, Forcing
 from surrogates.scores import coverage, rmse
+from workflows.engine.arrays import write_arrays
 from workflows.engine.artefacts import Manifest, artefact
 from workflows.engine.ensemble import require_quorum
+from workflows.engine.ensemble_files import STORES, store_members, store_of
 from workflows.engine.events import Log
-from workflows.engine.staging import log_written
 from workflows.hanford.fields import (
     AQUIFER,
+    FIELDS,
     HEAD,
     LOG_TRANSMISSIVITY,
-    STORES,
     flow_problem,
     read_expansion,
-    store_of,
-    write_arrays,
     write_expansion,
 )
 
@@ -172,7 +168,7 @@ def simulate_block(
         store,
         n_members=record.members,
         block_size=record.block_size,
-        variables=(LOG_TRANSMISSIVITY, HEAD),
+        variables=FIELDS,
         coordinates={
             name: ("cell", values, {"units": "m"})
             for name, values in zip("xy", _map_coordinates(aquifer).T, strict=True)
@@ -186,21 +182,16 @@ def simulate_block(
     fields = fields_from_coordinates(expansion, draws)
     mesh, forcing = flow_problem(aquifer)
     heads, causes = solve_members(FlowSolver(mesh), fields, forcing)
-    failed = {members[row]: cause for row, cause in causes.items()}
-    for member, cause in failed.items():
-        log({"event": "member failed", "member": member, "cause": cause})
-    began = time.perf_counter()
-    entry = write_block(
+    return store_members(
         store,
         record.block,
-        {LOG_TRANSMISSIVITY.name: fields.numpy(), HEAD.name: heads.numpy()},
+        {LOG_TRANSMISSIVITY.name: fields, HEAD.name: heads},
         seeds=[member_generator(record.seed, m).initial_seed() for m in members],
-        failed=failed,
+        failed={members[row]: cause for row, cause in causes.items()},
         provenance={"prior": prior.artefacts["prior"].sha256},
+        folder=folder,
+        log=log,
     )
-    log_written(log, entry.files, time.perf_counter() - began)
-    written = [artefact(path, folder) for path in store_files(store, record.block)]
-    return Manifest({item.path: item for item in written}, {"members": len(members)})
 
 
 def solve_members(

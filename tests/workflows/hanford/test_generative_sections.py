@@ -3,9 +3,9 @@
 import matplotlib.pyplot as plt
 import pytest
 
+from workflows.engine.arrays import write_arrays
 from workflows.engine.artefacts import Manifest, artefact
 from workflows.hanford.config import HanfordConfig, PiganConfig
-from workflows.hanford.fields import write_arrays
 from workflows.hanford.generative_sections import (
     COLUMNS,
     INTERPOLATION,

@@ -12,16 +12,15 @@ from simulators.random_fields import member_generator
 from simulators.subsurface import FlowSolver, residual
 from simulators.subsurface.operator import flow_operator
 from surrogates.regression.train import Members
+from workflows.engine.arrays import read_arrays, write_arrays
 from workflows.engine.artefacts import Manifest, artefact
+from workflows.engine.ensemble_files import store_of
 from workflows.hanford import learning, steps
 from workflows.hanford.fields import (
     AQUIFER,
     flow_problem,
-    read_arrays,
     read_expansion,
     read_fields,
-    store_of,
-    write_arrays,
 )
 
 PRIOR = steps.PriorRecord(None, 100, 0, "matern52", None, None, 0.0, 0.95)

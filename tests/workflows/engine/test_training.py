@@ -1,0 +1,51 @@
+"""Training in a process of its own: checkpoint, facts, continuation, failure."""
+
+import pytest
+import torch
+
+from surrogates.distributed.checkpoint import load_checkpoint
+from surrogates.distributed.launcher import TrainingError
+from workflows.engine.artefacts import is_intact
+from workflows.engine.events import close_event_logs, read_events
+from workflows.engine.training import train_in_process
+
+
+def train(folder, function="count", **arguments):
+    import little_training  # on the import path by a fixture
+
+    return train_in_process(
+        getattr(little_training, function),
+        little_training.Settings(steps=5, sizes=(2, 3)),
+        folder,
+        "little",
+        arguments=arguments,
+        data_digest="d" * 64,
+        n_threads=1,
+    )
+
+
+def test_a_training_leaves_its_network_with_the_digest_of_its_data(tmp_path):
+    manifest = train(tmp_path, first=2)
+    assert manifest.artefacts["checkpoint"].path == "checkpoints/little.pt"
+    assert is_intact(manifest.artefacts["checkpoint"], tmp_path)
+    assert manifest.facts == {"is_tuple": True, "threads": 1}
+    assert manifest.timings["little_training_s"] > 0
+    kept = load_checkpoint(tmp_path / "checkpoints" / "little.pt")
+    assert kept["data_digest"] == "d" * 64
+    assert torch.equal(kept["description"]["weights"], torch.full((2, 3), 7.0))
+    assert [event["status"] for event in read_events(tmp_path)] == ["from 2"]
+    close_event_logs(tmp_path)
+
+
+def test_a_second_call_goes_on_from_the_state_of_the_first(tmp_path):
+    train(tmp_path, first=0)
+    (tmp_path / "checkpoints" / "little.pt").unlink()
+    train(tmp_path, first=0)
+    kept = load_checkpoint(tmp_path / "checkpoints" / "little.pt")
+    assert kept["description"]["weights"][0, 0] == 10
+
+
+def test_a_failure_reaches_the_step_with_its_cause(tmp_path):
+    with pytest.raises(TrainingError, match=r"ArithmeticError: the loss .* got 5"):
+        train(tmp_path, "diverge")
+    assert not (tmp_path / "checkpoints" / "little.pt").exists()
