@@ -28,12 +28,12 @@ from surrogates.regression.model import (
 )
 from surrogates.regression.train import (
     Members,
-    TrainingSettings,
     predict,
     train_head_network,
 )
 from surrogates.ridge import Ridge, fit_ridge
 from surrogates.scores import rmse, rmse_interval
+from surrogates.training import TrainingSettings
 from workflows.engine.arrays import read_arrays, write_arrays
 from workflows.engine.artefacts import Manifest, artefact, digest_of
 from workflows.engine.events import Log

@@ -9,12 +9,11 @@ from surrogates.regression.model import (
 )
 from surrogates.regression.train import (
     Members,
-    TrainingSettings,
     predict,
     train_head_network,
 )
 from surrogates.scores import rmse
-from surrogates.training import DivergenceError
+from surrogates.training import DivergenceError, TrainingSettings
 
 SHAPE = NetworkShape(n_steps=2, width=8, n_coarse=12)
 SETTINGS = TrainingSettings(steps=12, batch_size=16, learning_rate=2e-3, seed=5)
