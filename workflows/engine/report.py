@@ -6,11 +6,12 @@ it can be mailed. Every metric stands beside the baselines that it has to beat.
 
 import base64
 import io
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, FiniteFloat
 
@@ -80,6 +81,56 @@ class Section:
     text: Sequence[str] = ()
     figures: Sequence[Illustration] = ()
     tables: Sequence[Grid] = ()
+
+
+def complete_summary(
+    run: Mapping[str, Any],
+    metrics: Mapping[str, Metric],
+    timings: Mapping[str, float],
+    **facts: object,
+) -> Summary:
+    """The summary of a run that has come to its end.
+
+    Args:
+        run: the content of its `run.json`.
+        metrics: by name.
+        timings: seconds, by name.
+        **facts: further keys, JSON values.
+    """
+    return Summary.model_validate(
+        {
+            "workflow": run["workflow"],
+            "run_id": run["run_id"],
+            "status": "complete",
+            "metrics": metrics,
+            "timings": timings,
+            "seed": run["seed"],
+            **facts,
+        }
+    )
+
+
+def describe_provenance(
+    run: Mapping[str, Any], digests: Mapping[str, str]
+) -> dict[str, str]:
+    """What was run, each time, the start and every continuation; with what code.
+
+    Args:
+        run: the content of `run.json`.
+        digests: SHA-256 of the data from elsewhere, by name.
+    """
+    times = {
+        f"{'continued' if k else 'started'} {part['time']}": _describe_start(
+            run["workflow"], part
+        )
+        for k, part in enumerate([run, *run["continuations"]])
+    }
+    return {
+        **times,
+        "seed": str(run["seed"]),
+        **{name: str(version) for name, version in run["versions"].items()},
+        **{f"SHA-256 of {name}": digest for name, digest in digests.items()},
+    }
 
 
 def write_summary(path: Path, summary: Summary) -> None:
@@ -160,6 +211,13 @@ def figure_style() -> Iterator[None]:
         }
     ):
         yield
+
+
+def _describe_start(workflow: str, part: Mapping[str, Any]) -> str:
+    git = part["git"] or {"commit": "no checkout", "is_dirty": False}
+    commit = git["commit"] + (" with changes" if git["is_dirty"] else "")
+    words = ["python", "-m", f"workflows.{workflow}", *part["command_line"][1:]]
+    return f"{shlex.join(words)} (site {part['site']}, commit {commit})"
 
 
 def _embedded(illustration: Illustration, folder: Path) -> str:

@@ -35,72 +35,80 @@ SENSORS_PER_SUBDOMAIN = 10
 
 def run(config: HanfordConfig, campaign: Campaign) -> str:
     """Runs or continues the workflow; returns the closing words for the user."""
-    ensemble, train = config.ensemble, config.train
+    _require_capacity(config, campaign)
+    prior = campaign.submit(tasks.fit_prior, _prior_record(config, campaign))
+    blocks = _simulate(config, campaign, prior)
+    statistics = campaign.submit(
+        tasks.summarise,
+        StatisticsRecord(config.ensemble.quorum, campaign.seed),
+        prior=prior,
+        blocks=blocks,
+    )
+    evaluation = _learn_head(config, campaign, prior, blocks)
+    pigan, joint_law = _learn_joint_law(config, campaign, prior, blocks)
+    found = gather([prior, statistics, evaluation, pigan, joint_law])
+    return write_results(campaign.folder, config, Results(*found))
+
+
+def _require_capacity(config: HanfordConfig, campaign: Campaign) -> None:
+    """Refuses tiers that cannot hold the largest file of the ensemble."""
     n_cells = read_aquifer(campaign.folder / AQUIFER).n_cells
-    require_capacity(
-        campaign.site.tiers,
-        largest_file_bytes(config.store.format, len(FIELDS), ensemble.block, n_cells),
-    )
+    form, block = config.store.format, config.ensemble.block
+    n_bytes = largest_file_bytes(form, len(FIELDS), block, n_cells)
+    require_capacity(campaign.site.tiers, n_bytes)
+
+
+def _prior_record(config: HanfordConfig, campaign: Campaign) -> PriorRecord:
+    """The user's own measurements where there are any, else a published set."""
     has_own = (campaign.folder / MEASUREMENTS).exists()
-    prior = campaign.submit(
-        tasks.fit_prior,
-        PriorRecord(
-            measurements=MEASUREMENTS if has_own else None,
-            n_observations=config.prior.n_observations,
-            observation_set=config.prior.observation_set,
-            kernel=config.prior.kernel,
-            variance=config.prior.variance,
-            correlation_length_m=config.prior.correlation_length_m,
-            nugget=config.prior.nugget,
-            variance_share=config.prior.variance_share,
-        ),
-    )
-    blocks = [
+    given = config.prior.model_dump()
+    return PriorRecord(measurements=MEASUREMENTS if has_own else None, **given)
+
+
+def _simulate(
+    config: HanfordConfig, campaign: Campaign, prior: TaskFuture
+) -> list[TaskFuture]:
+    """The blocks of the ensemble."""
+    ensemble, form = config.ensemble, config.store.format
+    return [
         campaign.submit(
             tasks.simulate_block,
-            BlockRecord(
-                ensemble.members,
-                ensemble.block,
-                block,
-                campaign.seed,
-                config.store.format,
-            ),
+            BlockRecord(ensemble.members, ensemble.block, block, campaign.seed, form),
             prior=prior,
         )
         for block in range(ensemble.n_blocks)
     ]
-    statistics = campaign.submit(
-        tasks.summarise,
-        StatisticsRecord(ensemble.quorum, campaign.seed),
-        prior=prior,
-        blocks=blocks,
-    )
-    ridges = [
-        campaign.submit(
+
+
+def _learn_head(
+    config: HanfordConfig,
+    campaign: Campaign,
+    prior: TaskFuture,
+    blocks: Sequence[TaskFuture],
+) -> TaskFuture:
+    """Ridge regressions and networks for each number of members; their evaluation."""
+    ensemble, train = config.ensemble, config.train
+    ridges, networks = [], []
+    for size in train.members:
+        ridge = campaign.submit(
             tasks.fit_baseline, RidgeRecord(size), prior=prior, blocks=blocks
         )
-        for size in train.members
-    ]
-    networks = [
-        campaign.submit(
-            tasks.train_network,
-            NetworkRecord(
-                members=size,
-                ensemble_members=ensemble.members,
-                test_members=ensemble.test_members,
-                steps=train.steps,
-                batch_size=train.batch_size,
-                learning_rate=train.learning_rate,
-                threads=train.threads,
-                seed=campaign.seed,
-            ),
-            prior=prior,
-            ridge=ridge,
-            blocks=blocks,
+        record = NetworkRecord(
+            members=size,
+            ensemble_members=ensemble.members,
+            test_members=ensemble.test_members,
+            steps=train.steps,
+            batch_size=train.batch_size,
+            learning_rate=train.learning_rate,
+            threads=train.threads,
+            seed=campaign.seed,
         )
-        for size, ridge in zip(train.members, ridges, strict=True)
-    ]
-    evaluation = campaign.submit(
+        network = campaign.submit(
+            tasks.train_network, record, prior=prior, ridge=ridge, blocks=blocks
+        )
+        ridges.append(ridge)
+        networks.append(network)
+    return campaign.submit(
         tasks.evaluate,
         EvaluationRecord(
             train.members, ensemble.members, ensemble.test_members, campaign.seed
@@ -110,9 +118,6 @@ def run(config: HanfordConfig, campaign: Campaign) -> str:
         networks=networks,
         blocks=blocks,
     )
-    pigan, joint_law = _learn_joint_law(config, campaign, prior, blocks)
-    found = gather([prior, statistics, evaluation, pigan, joint_law])
-    return write_results(campaign.folder, config, Results(*found))
 
 
 def _learn_joint_law(

@@ -1,7 +1,6 @@
 """Summary and report of a Hanford run, from the manifests and files of its tasks."""
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from workflows.engine.events import read_events
 from workflows.engine.report import (
     Metric,
     Summary,
+    complete_summary,
+    describe_provenance,
     write_report,
     write_summary,
 )
@@ -75,7 +76,7 @@ def write_results(folder: Path, config: HanfordConfig, results: Results) -> str:
             describe_staging(read_events(folder), store_bytes(store_of(folder))),
             *describe_run(folder),
         ],
-        provenance=_provenance(run, aquifer),
+        provenance=describe_provenance(run, aquifer.digests),
     )
     return "\n".join(
         [
@@ -117,21 +118,17 @@ def _summary(run: Mapping[str, Any], aquifer: Aquifer, results: Results) -> Summ
     metrics |= generative_sections.metrics_of(results.joint_law)
     if not facts["has_own_measurements"]:
         metrics |= _against_reference(aquifer, facts)
-    return Summary.model_validate(
-        {
-            "workflow": run["workflow"],
-            "run_id": run["run_id"],
-            "status": "complete",
-            "aquifer": "synthetic" if aquifer.is_synthetic else "hanford",
-            "seed": run["seed"],
-            "prior": {name: results.prior.facts[name] for name in _PRIOR_FACTS},
-            "metrics": metrics,
-            "timings": {
-                **results.evaluation.timings,
-                **results.pigan.timings,
-                **results.joint_law.timings,
-            },
-        }
+    timings = {
+        **results.evaluation.timings,
+        **results.pigan.timings,
+        **results.joint_law.timings,
+    }
+    return complete_summary(
+        run,
+        metrics,
+        timings,
+        aquifer="synthetic" if aquifer.is_synthetic else "hanford",
+        prior={name: results.prior.facts[name] for name in _PRIOR_FACTS},
     )
 
 
@@ -167,24 +164,3 @@ _PRIOR_FACTS = (
     "modes",
     "captured_share",
 )
-
-
-def _provenance(run: Mapping[str, Any], aquifer: Aquifer) -> dict[str, str]:
-    """What was run, each time: the start, and every continuation."""
-    times = {
-        f"{'continued' if k else 'started'} {part['time']}": _describe_start(part)
-        for k, part in enumerate([run, *run["continuations"]])
-    }
-    return {
-        **times,
-        "seed": str(run["seed"]),
-        **{name: str(version) for name, version in run["versions"].items()},
-        **{f"SHA-256 of {name}": digest for name, digest in aquifer.digests.items()},
-    }
-
-
-def _describe_start(part: Mapping[str, Any]) -> str:
-    git = part["git"] or {"commit": "no checkout", "is_dirty": False}
-    commit = git["commit"] + (" with changes" if git["is_dirty"] else "")
-    words = ["python", "-m", "workflows.hanford", *part["command_line"][1:]]
-    return f"{shlex.join(words)} (site {part['site']}, commit {commit})"

@@ -13,6 +13,8 @@ from workflows.engine.report import (
     Metric,
     Section,
     Summary,
+    complete_summary,
+    describe_provenance,
     figure_style,
     write_report,
     write_summary,
@@ -109,3 +111,44 @@ def test_summary_has_the_form_that_programs_expect(tmp_path):
 def test_metric_that_is_no_finite_number_with_a_unit_is_refused(wrong):
     with pytest.raises(ValidationError):
         Metric(**wrong)
+
+
+START = {
+    "time": "2026-01-01T00:00:00+00:00",
+    "git": {"commit": "abc", "is_dirty": True},
+    "command_line": ["__main__.py", "--set", "title=a b"],
+    "site": "laptop",
+}
+RUN = {
+    "workflow": "little",
+    "run_id": "20260101-000000-smoke",
+    "seed": 7,
+    "versions": {"torch": "2.9", "parsl": None},
+    **START,
+    "continuations": [{**START, "time": "2026-01-02T00:00:00+00:00", "git": None}],
+}
+
+
+def test_provenance_tells_each_start_with_its_words_site_and_commit():
+    words = "python -m workflows.little --set 'title=a b' (site laptop, commit "
+    assert describe_provenance(RUN, {"data.mat": "0" * 64}) == {
+        "started 2026-01-01T00:00:00+00:00": f"{words}abc with changes)",
+        "continued 2026-01-02T00:00:00+00:00": f"{words}no checkout)",
+        "seed": "7",
+        "torch": "2.9",
+        "parsl": "None",
+        "SHA-256 of data.mat": "0" * 64,
+    }
+
+
+def test_the_summary_of_a_run_says_which_one_and_its_facts():
+    summary = complete_summary(RUN, SUMMARY.metrics, {"train_s": 2.0}, grid="64x128")
+    told = json.loads(summary.model_dump_json())
+    fixed = ("workflow", "run_id", "status", "seed", "grid")
+    assert [told[key] for key in fixed] == [
+        *("little", RUN["run_id"], "complete", 7, "64x128")
+    ]
+    assert told["timings"] == {"train_s": 2.0}
+    assert summary.metrics == SUMMARY.metrics
+    with pytest.raises(ValidationError, match="finite"):
+        complete_summary(RUN, {}, {"train_s": float("nan")})
