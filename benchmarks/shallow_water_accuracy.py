@@ -107,7 +107,7 @@ def reference_rows(harmonics: SphericalHarmonics) -> Iterator[Row]:
     mountain = mountain_geopotential(harmonics)
     over_mountain = ShallowWater(harmonics, mountain=mountain)
     explicit = RungeKutta4(25_200.0 / truncation)
-    leapfrog = SemiImplicit(75_600.0 / truncation, filter_weight=1.0)
+    leapfrog = SemiImplicit(75_600.0 / truncation)
     start = flow_over_mountain(harmonics)
     wave = rossby_haurwitz_wave(harmonics)
     for name, model, state, scheme, days in (

@@ -1,15 +1,15 @@
 """The largest safe time step, from the winds and depths of a state.
 
     Runge-Kutta 4:   2.83 a / ((c + U) sqrt(T(T+1)))
-    semi-implicit:   1.1 a / (U sqrt(T(T+1)))
+    semi-implicit:   1.05 a / (U sqrt(T(T+1)))
 
 with U the largest wind and c the fastest gravity wave, sqrt of the largest Phi. 2.83 is
 the imaginary axis' share of the region of Runge-Kutta 4; the wind carries the gravity
 waves along. On the Galewsky jet (80 m/s, 6 days, with and without diffusion) the first
 rule gives 1075 s at T42 and 533 s at T85, where 1200 and 570 s were stable and 1250 and
 600 s were not; for the steady flow of Williamson's case 2 at T31 2726 s, where 2800 s
-held for 20 days and 2880 s did not for 5. The second gives 2113 and 1031 s for the jet,
-where 2700 and 1100 s were stable and 3000 and 1200 s were not.
+held for 20 days and 2880 s did not for 5. The second gives 2017 and 984 s for the jet,
+where 2700 and 1028 s were stable and 2850 and 1050 s were not.
 """
 
 import math
@@ -66,7 +66,7 @@ def _largest_time_step(
     geopotential: float,
 ) -> float:
     t = model.harmonics.truncation
-    speed = wind / 1.1
+    speed = wind / 1.05
     if isinstance(scheme, RungeKutta4):
         speed = (math.sqrt(geopotential) + wind) / 2.83
     if speed == 0:

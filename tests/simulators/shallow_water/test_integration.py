@@ -81,14 +81,21 @@ def test_runge_kutta_is_of_order_four(harmonics, random_state):
 
 
 @pytest.mark.parametrize(
-    ("strength", "weight", "expected"), [(0.0, 0.53, 2.0), (0.2, 1.0, 1.0)]
+    ("strength", "weight", "step", "expected"),
+    [
+        (0.0, 0.53, 240.0, 2.0),
+        (0.2, 1.0, 240.0, 1.0),
+        # the default: what it leaves of first order shows at short steps
+        (0.2, 0.53, 900.0, 2.0),
+        (0.2, 0.53, 60.0, 1.25),
+    ],
 )
 def test_the_leapfrog_has_the_order_that_its_filter_leaves(
-    harmonics, random_state, strength, weight, expected
+    harmonics, random_state, strength, weight, step, expected
 ):
     schemes = [
         SemiImplicit(dt, filter_strength=strength, filter_weight=weight)
-        for dt in (240.0, 120.0)
+        for dt in (step, step / 2)
     ]
     state = smooth_state(random_state, 21)
     errors = errors_of(ShallowWater(harmonics), state, schemes, 6 * HOUR)

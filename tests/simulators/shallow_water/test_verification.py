@@ -53,8 +53,6 @@ from simulators.sphere import SphericalHarmonics, gauss_grid_for, power_spectrum
 REFERENCE = Path(__file__).parents[3].parent / "shared/reference/sphere"
 ANGLES = (0.0, math.pi / 4, math.pi / 2 - 0.05)
 WAVE, JET = 0, 1  # members of `flat_run`
-# Robert-Asselin; the default filter of Williams leaves 1.1e-3 at this step
-LEAPFROG = SemiImplicit(1800.0, filter_strength=0.05, filter_weight=1.0)
 
 
 class Run(NamedTuple):
@@ -197,13 +195,15 @@ def test_translating_low_after_five_days_at_t42(speed):
     assert low_error(42, 900.0, 5, speed) < 5e-7
 
 
-def test_mountain_flow_by_the_semi_implicit_scheme():
-    # gate 1e-3; 8.7e-4 here; the grid-point model GME with 10,242 points has 1.37e-3
-    run = mountain_run(42, LEAPFROG)
+@pytest.mark.parametrize("step", [1800.0, pytest.param(600.0, marks=pytest.mark.slow)])
+def test_mountain_flow_by_the_semi_implicit_scheme(step):
+    # gate 1e-3; 8.8e-4 and 9.1e-4; the grid-point model GME with 10,242 points has
+    # 1.37e-3. Gravity waves out of phase, see `stepping`: without filter 1.2e-3
+    run = mountain_run(42, SemiImplicit(step))
     assert error_on_t42(run, "williamson5_day15.h5") <= 1e-3
     assert abs(float(run.drift().mass)) <= 1e-13
-    # the filter takes some: 1.7e-6
-    assert abs(float(run.drift().energy)) <= 2e-6
+    # -9.6e-7 and -5.6e-7: what the filter takes of the gravity waves
+    assert -1e-6 <= float(run.drift().energy) <= 0
 
 
 @pytest.mark.slow
@@ -288,12 +288,11 @@ def test_unperturbed_jet_is_steady_at_t85():
     assert jet_error(flat_run(85, 450.0)) <= 2e-8
 
 
-def breaking_jet(truncation, strength, time_step):
+def breaking_jet(truncation, strength, scheme):
     """The Galewsky jet with its bump, each day to day 6, with del^4 [m4/s]."""
     harmonics = harmonics_of(truncation)
     shortest = EARTH_RADIUS**2 / (truncation * (truncation + 1))
     model = ShallowWater(harmonics, diffusion=Diffusion(shortest**2 / strength))
-    scheme = RungeKutta4(time_step)
     return run_model(model, galewsky_jet(harmonics), scheme, 6, every=1)
 
 
@@ -309,7 +308,7 @@ def check_extremes(run, expected):
 
 
 def test_jet_breaks_as_published_at_t42():
-    run = breaking_jet(42, 5e15, 960.0)
+    run = breaking_jet(42, 5e15, RungeKutta4(960.0))
     expected = ((10.31, -8.64), (10.12, -8.76), (11.48, -9.84), (8798, 10236))
     check_extremes(run, expected)
     assert abs(float(run.drift().mass)) <= 1e-13
@@ -319,11 +318,25 @@ def test_jet_breaks_as_published_at_t42():
 
 @pytest.mark.slow
 def test_jet_breaks_as_published_at_t85():
-    run = breaking_jet(85, 5e14, 450.0)
+    run = breaking_jet(85, 5e14, RungeKutta4(450.0))
     expected = ((11.69, -9.99), (12.63, -10.76), (13.25, -10.78), (8632, 10250))
     check_extremes(run, expected)
     assert float(run.drift().energy) == pytest.approx(-2.6e-5, rel=0.05)
     assert float(run.drift().potential_enstrophy) == pytest.approx(-7.7e-3, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("truncation", "strength", "step"),
+    [(42, 5e15, 1800.0), pytest.param(85, 5e14, 900.0, marks=pytest.mark.slow)],
+)
+def test_jet_breaks_by_the_semi_implicit_scheme(truncation, strength, step):
+    run = breaking_jet(truncation, strength, SemiImplicit(step))
+    # diffusion takes energy, as in the Runge-Kutta runs; what is unstable gains some
+    assert -3e-4 < float(run.drift().energy) < 0
+    # day 6: 8798 and 8632 m by Runge-Kutta, phases differ
+    assert float(run.height(-1).min()) == pytest.approx(
+        {42: 8798, 85: 8632}[truncation], abs=40
+    )
 
 
 def test_balanced_states_stay_quiet():
