@@ -35,7 +35,7 @@ from workflows.engine.site import load_site
 from workflows.engine.steering import MembersGained, Spent, Steered, steer
 
 BATCH, TASKS_PER_BATCH, N_TEST = 24, 12, 600
-TRAINING_STEPS, EXPONENT = 1500, 3.0
+TRAINING_STEPS, EXPONENT = 500, 3.0
 
 
 def main() -> None:

@@ -1,10 +1,14 @@
-"""A problem where a member is costly: how a new well draws down four protected areas.
+"""A problem where a member is costly: how a new well draws down two protected areas.
 
-A square aquifer of 4 km with 256 x 256 cells, head fixed on its border. A well pumps
-500 m3/d for 100 days at a place (x, y) of the inner square; ln T and ln S are shifted
-by Gaussian amounts. ln T has one fixed random texture. A member is 20 steps of backward
-Euler; its answer are the mean drawdowns [m] of four areas, 640 m wide. The steps here
-are those of `benchmarks.steering`.
+A square unconfined aquifer of 4 km with 256 x 256 cells, head fixed on its border. A
+well pumps 500 m3/d for 100 days at a place (x, y) of the inner square; ln T and ln S
+are shifted by Gaussian amounts. ln T has one fixed random texture. A member is 20 steps
+of backward Euler; its answer are the mean drawdowns [m] of two areas, 640 m wide, in
+one quarter of the site. The steps here are those of `benchmarks.steering`.
+
+Drawdown reaches sqrt(2.25 T t / S) (Cooper and Jacob 1946), 0.9 km for the specific
+yield of 0.08 here and 8 km for a confined S of 1e-3. So a few wells matter: a twentieth
+of them holds over half of the mean square of the answer, and choosing may pay.
 """
 
 import math
@@ -35,10 +39,10 @@ from workflows.engine.events import Log
 from workflows.engine.tasks import Task
 
 N, LENGTH = 256, 4000.0  # cells per side, m
-AREAS = ((0.25, 0.3), (0.7, 0.25), (0.35, 0.75), (0.8, 0.7))  # centres, of the side
+AREAS = ((0.25, 0.3), (0.4, 0.25))  # centres, of the side
 HALF_WIDTH = 20  # cells
 RATE, DAYS, STEPS = -500.0, 100.0, 20
-LOG_T, LOG_S, SHIFT = math.log(300.0), math.log(1e-3), 0.5
+LOG_T, LOG_S, SHIFT = math.log(300.0), math.log(0.08), 0.5
 N_INPUTS, N_CANDIDATES, N_NETWORKS = 4, 4000, 5
 TEST = "inputs/test.npz"
 
