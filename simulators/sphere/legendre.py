@@ -5,9 +5,11 @@
     (1-mu^2) dP_lm/dmu = -l eps_(l+1)m P_(l+1)m + (l+1) eps_lm P_(l-1)m
 
 with mu = sin(phi) and eps_lm = sqrt((l^2 - m^2)/(4 l^2 - 1)). The recursion upwards in
-l at fixed m is stable; at T = 341 the functions are orthonormal to 1e-12.
+l at fixed m is stable, but float64 would lose two digits next to the poles at T85: it
+runs in extended precision where the platform has that, and the result is rounded.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,20 +31,20 @@ def legendre_functions(latitude: Tensor, degree: int, order: int) -> Tensor:
     Returns:
         (degree + 1, order + 1, n_lat), float64.
     """
-    mu, cosine = latitude.sin(), latitude.cos()
-    m = torch.arange(order + 1, dtype=torch.float64, device=latitude.device)
-    table = latitude.new_zeros(degree + 1, order + 1, len(latitude))
-    table[0, 0] = 0.5**0.5
+    angle = latitude.cpu().numpy().astype(np.longdouble)
+    mu, cosine = np.sin(angle), np.cos(angle)
+    orders = np.arange(order + 1, dtype=np.longdouble)[:, None]
+    table = np.zeros((degree + 1, order + 1, len(angle)))
+    below, value = np.zeros((2, order + 1, len(angle)), np.longdouble)
+    value[0] = np.sqrt(np.longdouble(0.5))
+    table[0] = value
     for l in range(1, degree + 1):
-        below = table[l - 1]
-        last = min(l - 1, order)  # the recursion in l serves m = 0 .. l - 1
-        degree_l = m.new_tensor(float(l))
-        eps = recursion_factor(degree_l, m[: last + 1])[:, None]
-        value = mu * below[: last + 1]
-        if l > 1:
-            eps_below = recursion_factor(degree_l - 1, m[: last + 1])[:, None]
-            value = value - eps_below * table[l - 2, : last + 1]
-        table[l, : last + 1] = value / eps
+        m = orders[:l]  # the recursion in l serves m = 0 .. l - 1
+        eps, eps_below = (np.sqrt((k**2 - m**2) / (4 * k**2 - 1)) for k in (l, l - 1))
+        later = np.zeros_like(value)
+        later[:l] = (mu * value[:l] - eps_below * below[:l]) / eps
         if l <= order:
-            table[l, l] = ((2 * l + 1) / (2 * l)) ** 0.5 * cosine * below[l - 1]
-    return table
+            later[l] = np.sqrt(1 + 1 / np.longdouble(2 * l)) * cosine * value[l - 1]
+        below, value = value, later
+        table[l] = value
+    return torch.from_numpy(table).to(latitude.device)

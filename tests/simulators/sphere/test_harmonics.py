@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,6 +30,12 @@ def without_mean(coefficients):
     return coefficients
 
 
+def table_error(accuracy):
+    """An accuracy, or what is left of it where `numpy.longdouble` is float64."""
+    is_extended = np.finfo(np.longdouble).eps < np.finfo(np.float64).eps
+    return accuracy if is_extended else 50 * accuracy
+
+
 def y_3_2(grid):
     """P_32 cos(2 lambda), its east and north derivative on the unit sphere."""
     norm = math.sqrt(105 / 16)
@@ -47,7 +54,8 @@ def test_legendre_functions_are_orthonormal(truncation):
     products = torch.einsum("lmj,kmj,j->mlk", table, table, 2 * grid.weights)
     l = torch.arange(truncation + 1)
     expected = torch.diag_embed((l >= l[:, None]).double())
-    torch.testing.assert_close(products, expected, rtol=0, atol=1e-12)
+    # 1e-15 in extended precision; 4e-13 at T85 where tables are made in float64
+    torch.testing.assert_close(products, expected, rtol=0, atol=table_error(1e-14))
 
 
 @pytest.mark.parametrize(
@@ -95,14 +103,17 @@ def test_wind_of_one_harmonic_is_exact():
         torch.testing.assert_close(wind, expected, rtol=0, atol=1e-13)
 
 
-def test_wind_round_trip_is_exact():
-    harmonics = SphericalHarmonics(gauss_grid_for(42), 42)
-    scale = 1e-5 / torch.arange(1, 44, dtype=torch.float64)[:, None]
-    source = without_mean(random_coefficients(42, 2) * scale)
+@pytest.mark.parametrize("truncation", [42, 63, 85])
+def test_wind_round_trip_is_exact(truncation):
+    """In m/s, for winds of 80 to 130 m/s with all waves."""
+    harmonics = SphericalHarmonics(gauss_grid_for(truncation), truncation)
+    l = torch.arange(truncation + 1, dtype=torch.float64)[:, None]
+    source = without_mean(random_coefficients(truncation, 2) * 1e-5 / (1 + l))
     u, v = harmonics.wind(source[0], source[1])
-    assert u.abs().max() > 10
+    assert u.abs().max() > 60
     again = harmonics.wind(*harmonics.vorticity_divergence(u, v))
-    torch.testing.assert_close(again, (u, v), rtol=0, atol=1e-12)
+    # 2e-13, 5e-13 and 7e-13: 3 to 8e-15 of the largest wind
+    torch.testing.assert_close(again, (u, v), rtol=0, atol=table_error(1e-12))
 
 
 def test_laplacian_is_inverted_but_for_the_mean():
