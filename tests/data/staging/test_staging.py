@@ -64,7 +64,7 @@ def files(folder, tier):
 
 
 def used(folder, tier):
-    """Bytes in a tier; counted under its lock, or a move would count twice or vanish."""
+    """Bytes in a tier, counted under its lock: a move would count twice or vanish."""
     with (folder / tier / ".lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return sum(p.stat().st_size for p in (folder / tier).rglob("*") if p.is_file())
