@@ -9,6 +9,11 @@ from simulators.shallow_water.integration import (
     integrate,
 )
 from simulators.shallow_water.noise import NoiseState, RedNoise, start_noise
+from simulators.shallow_water.propagation import (
+    Propagator,
+    split_fields,
+    stack_fields,
+)
 from simulators.shallow_water.stability import largest_time_step
 from simulators.shallow_water.state import State
 from simulators.shallow_water.stepping import RungeKutta4, SemiImplicit
@@ -20,6 +25,7 @@ __all__ = [
     "Diffusion",
     "IntegrationError",
     "NoiseState",
+    "Propagator",
     "RedNoise",
     "RungeKutta4",
     "SemiImplicit",
@@ -29,5 +35,7 @@ __all__ = [
     "coriolis_coefficients",
     "integrate",
     "largest_time_step",
+    "split_fields",
+    "stack_fields",
     "start_noise",
 ]

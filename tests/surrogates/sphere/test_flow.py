@@ -1,0 +1,186 @@
+"""Flow networks: what they keep exactly, what they learn, and how they go on."""
+
+import math
+
+import pytest
+import torch
+
+from simulators.sphere import SphericalHarmonics, gauss_grid, gauss_grid_for
+from surrogates.sphere import (
+    FlowNetwork,
+    FlowSchedule,
+    FlowShape,
+    flow_network_of,
+    flow_network_state,
+    flow_pairs,
+    measure_scales,
+    one_step_skill,
+    roll_out,
+    train_flow_network,
+)
+from surrogates.training import TrainingSettings
+
+SIZES = torch.tensor([1e-5, 1e-6, 1e3])  # of vorticity, divergence, geopotential
+MEAN_GEOPOTENTIAL = 1e5
+
+
+@pytest.fixture(scope="module")
+def t10():
+    return SphericalHarmonics(gauss_grid(16, 32), 10, dtype=torch.float32)
+
+
+def damping(truncation):
+    """Factors of degrees in an interval: diffusion, which the operator can learn."""
+    l = torch.arange(truncation + 1.0)
+    return (-l * (l + 1) / 60).exp()[:, None]
+
+
+def damped_flows(harmonics, n_members, seed=0, n_times=5):
+    """Random fields (members, times, 3, l, m) that diffuse; their mean stays."""
+    generator = torch.Generator().manual_seed(seed)
+    fields = torch.randn(n_members, 3, *harmonics.grid.shape, generator=generator)
+    first = harmonics.analyse(fields * SIZES[:, None, None])
+    first[..., 0, 0] = 0
+    first[:, 2, 0, 0] = math.sqrt(2) * MEAN_GEOPOTENTIAL
+    factor = damping(harmonics.truncation)
+    return torch.stack([first * factor**k for k in range(n_times)], dim=1)
+
+
+def new_network(harmonics, flows, network="sfno", advance=None):
+    before, after = flows[:, :-1].flatten(0, 1), flows[:, 1:].flatten(0, 1)
+    base = before if advance is None else advance(before)
+    scales = measure_scales(harmonics, before, base, after)
+    shape = FlowShape(network, 8, 1, 3600.0, corrects=advance is not None)
+    generator = torch.Generator().manual_seed(1)
+    return FlowNetwork(harmonics, shape, scales, advance, generator)
+
+
+def shaken(network):
+    """With an output layer that is not small."""
+    with torch.no_grad():
+        network.network.decoder.weight.mul_(100)
+    return network
+
+
+def schedule(steps=150, rollout_steps=10, rollout_stages=0):
+    first = TrainingSettings(steps, 8, 3e-3, seed=0, epoch_steps=10)
+    return FlowSchedule(first, rollout_steps, rollout_stages, rollout_length=2.0)
+
+
+def train(network, flows, checkpoint, plan, log=lambda _: None):
+    train_flow_network(
+        network, flows, plan, checkpoint, "data", shown=flows[:2], log=log
+    )
+
+
+def test_scales_are_those_of_the_fields(t10):
+    flows = damped_flows(t10, 3)
+    before, after = flows[:, :-1].flatten(0, 1), flows[:, 1:].flatten(0, 1)
+    scales = measure_scales(t10, before, before, after)
+    torch.testing.assert_close(
+        scales.mean, torch.tensor([0.0, 0.0, MEAN_GEOPOTENTIAL]), rtol=1e-5, atol=1e-9
+    )
+    fields = t10.synthesise(before)[:, 2].double() - MEAN_GEOPOTENTIAL
+    deviation = t10.grid.area_mean(fields**2).mean().sqrt()
+    assert float(scales.deviation[2]) == pytest.approx(float(deviation), rel=1e-3)
+    change = t10.synthesise(after - before)[:, 0]
+    residual = t10.grid.area_mean(change**2).mean().sqrt()
+    assert float(scales.residual[0]) == pytest.approx(float(residual), rel=1e-5)
+
+
+def test_nothing_to_learn_is_refused(t10):
+    before = damped_flows(t10, 2)[:, 0]
+    with pytest.raises(ValueError, match="must vary"):
+        measure_scales(t10, before, before, before)
+
+
+@pytest.mark.parametrize("network", ["sfno", "unet"])
+def test_means_are_kept_to_the_bit(t10, network):
+    flows = damped_flows(t10, 2)
+    found = roll_out(shaken(new_network(t10, flows, network)), flows[:, 0], 5)
+    assert not torch.equal(found[:, -1], found[:, 0])
+    assert torch.equal(found[..., 0, 0], flows[:, :1, :, 0, 0].expand(-1, 6, -1))
+
+
+def test_a_corrected_model_is_the_base(t10):
+    flows = damped_flows(t10, 2)
+    halved = lambda state: state * damping(10) ** 0.5  # noqa: E731  # one line says it
+    network = new_network(t10, flows, advance=halved)
+    before = flows[:, 0]
+    with torch.no_grad():
+        for parameter in network.network.decoder.parameters():
+            parameter.zero_()
+    assert torch.equal(network(before), halved(before))
+
+
+def test_a_coarse_model_must_be_there_if_it_is_corrected(t10):
+    flows = damped_flows(t10, 2)
+    network = new_network(t10, flows)
+    with pytest.raises(ValueError, match="coarse model"):
+        flow_network_of(flow_network_state(network), t10, lambda state: state)
+
+
+def test_a_checkpoint_gives_the_same_network(t10):
+    flows = damped_flows(t10, 2)
+    network = shaken(new_network(t10, flows))
+    again = flow_network_of(flow_network_state(network), t10, None)
+    assert torch.equal(again(flows[:, 0]), network(flows[:, 0]))
+
+
+def test_a_checkpoint_of_another_grid_is_refused(t10):
+    state = flow_network_state(new_network(t10, damped_flows(t10, 2)))
+    t21 = SphericalHarmonics(gauss_grid_for(21), 21, dtype=torch.float32)
+    with pytest.raises(ValueError, match=r"grid \[32, 64\] at truncation 21; it is of"):
+        flow_network_of(state, t21, None)
+
+
+def test_training_learns_diffusion(t10, tmp_path):
+    flows, unseen = damped_flows(t10, 24), damped_flows(t10, 4, seed=1)
+    network = new_network(t10, flows)
+    start = one_step_skill(network, flow_pairs(network, unseen))
+    train(network, flows, tmp_path / "flow.pt", schedule(steps=300))
+    skill = one_step_skill(network, flow_pairs(network, unseen))
+    assert (start < 0.1).all()
+    assert (skill > 0.9).all()
+
+
+def test_rollout_stages_learn_the_way_back(t10, tmp_path):
+    """From states that the network reached itself it must come closer to the truth."""
+    flows, unseen = damped_flows(t10, 24), damped_flows(t10, 4, seed=1)
+
+    def error_at_end(stages):
+        network = new_network(t10, flows)
+        plan = schedule(steps=60, rollout_steps=60, rollout_stages=stages)
+        train(network, flows, tmp_path / f"{stages}.pt", plan)
+        found = roll_out(network, unseen[:, 0], 4)
+        wrong, truth = (x[..., 1:, :].abs() for x in (found - unseen, unseen))
+        return float(wrong[:, -1, 0].norm() / truth[:, -1, 0].norm())
+
+    assert error_at_end(2) < 0.7 * error_at_end(0)
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("after", [1, 5, 6, 12])  # of 3 stages of 5 epochs
+def test_a_killed_training_ends_in_the_same_bits(t10, tmp_path, after):
+    flows = damped_flows(t10, 8)
+    plan = schedule(steps=20, rollout_steps=20, rollout_stages=2)
+    whole = new_network(t10, flows)
+    train(whole, flows, tmp_path / "whole.pt", plan)
+    seen = []
+
+    def kill(record):
+        seen.append(record)
+        if len(seen) == after:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(new_network(t10, flows), flows, tmp_path / "cut.pt", plan, kill)
+    continued = new_network(t10, flows)
+    records = []
+    train(continued, flows, tmp_path / "cut.pt", plan, records.append)
+    assert len(records) == 15 - after
+    for name, weight in continued.state_dict().items():
+        assert torch.equal(weight, whole.state_dict()[name]), name
