@@ -43,7 +43,7 @@ def test_an_interval_is_that_of_integrate(propagator, flows):
     (later,) = integrate(
         propagator.model, split_fields(flows), propagator.scheme, 6 * HOUR
     )
-    assert torch.equal(propagator(flows), stack_fields(later))
+    assert torch.equal(propagator(flows), stack_fields(later.state))
 
 
 def test_a_flow_that_the_model_refuses_is_nan_and_the_others_go_on(propagator, flows):
@@ -53,7 +53,10 @@ def test_a_flow_that_the_model_refuses_is_nan_and_the_others_go_on(propagator, f
         [*integrate(propagator.model, split_fields(mixed), propagator.scheme, HOUR)]
     later = propagator(mixed)
     assert later[1].isnan().all()
-    torch.testing.assert_close(later[::2], propagator(flows), rtol=1e-12, atol=1e-18)
+    alone = propagator(flows)
+    # chunks of other sizes round otherwise
+    wrong = (later[::2] - alone).abs().amax((0, 2, 3)) / alone.abs().amax((0, 2, 3))
+    assert (wrong < 1e-10).all()
 
 
 def test_a_flow_that_loses_its_fluid_on_the_way_is_nan(t21, flows):
