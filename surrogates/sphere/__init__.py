@@ -1,10 +1,5 @@
-"""Surrogates of flows on the sphere: networks, conservation, loss, training."""
+"""Surrogates of flows on the sphere: networks, one step of a flow, training."""
 
-from surrogates.sphere.conservation import (
-    CHANNELS,
-    area_weighted_squared_error,
-    conserve,
-)
 from surrogates.sphere.flow import (
     FlowNetwork,
     FlowScales,
@@ -18,26 +13,25 @@ from surrogates.sphere.flow_training import (
     FlowSchedule,
     flow_pairs,
     one_step_skill,
+    relative_squared_error,
     train_flow_network,
 )
 from surrogates.sphere.sfno import SphericalFourierOperator
 from surrogates.sphere.unet import SphericalUNet
 
 __all__ = [
-    "CHANNELS",
     "FlowNetwork",
     "FlowScales",
     "FlowSchedule",
     "FlowShape",
     "SphericalFourierOperator",
     "SphericalUNet",
-    "area_weighted_squared_error",
-    "conserve",
     "flow_network_of",
     "flow_network_state",
     "flow_pairs",
     "measure_scales",
     "one_step_skill",
+    "relative_squared_error",
     "roll_out",
     "train_flow_network",
 ]

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from simulators.sphere import SphericalHarmonics
-from surrogates.sphere.conservation import CHANNELS
 from surrogates.sphere.sfno import SphericalFourierOperator
 from surrogates.sphere.unet import SphericalUNet
 
+CHANNELS = 3  # vorticity [1/s], divergence [1/s], geopotential of the depth [m2/s2]
 Advance = Callable[[Tensor], Tensor]  # coefficients (batch, 3, l, m) an interval later
 FIRST_GAIN = 0.01  # of the output layer: at first the network is nearly its base
 
@@ -132,7 +132,7 @@ class FlowNetwork(nn.Module):
         for name in ("mean", "deviation", "residual"):
             scale = getattr(scales, name)[:, None, None]
             self.register_buffer(name, scale.to(harmonics.device))
-        n_in, n_out = (1 + shape.corrects) * len(CHANNELS), len(CHANNELS)
+        n_in, n_out = (1 + shape.corrects) * CHANNELS, CHANNELS
         if shape.network == "sfno":
             self.network: nn.Module = SphericalFourierOperator(
                 harmonics, n_in, n_out, shape.width, shape.depth, generator

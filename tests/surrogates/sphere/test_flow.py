@@ -15,6 +15,7 @@ from surrogates.sphere import (
     flow_pairs,
     measure_scales,
     one_step_skill,
+    relative_squared_error,
     roll_out,
     train_flow_network,
 )
@@ -132,6 +133,19 @@ def test_a_checkpoint_of_another_grid_is_refused(t10):
     t21 = SphericalHarmonics(gauss_grid_for(21), 21, dtype=torch.float32)
     with pytest.raises(ValueError, match=r"grid \[32, 64\] at truncation 21; it is of"):
         flow_network_of(state, t21, None)
+
+
+def test_the_loss_weighs_areas_and_the_size_of_the_change():
+    grid = gauss_grid(2, 4)
+    target = torch.ones(2, 3, 2, 4)
+    target[1] *= 2
+    output = target.clone()
+    output[:, 0, 0] += 1  # one channel of three, on half of the sphere
+    expected = (1 / 6 / 1.05 + 1 / 6 / 4.05) / 2
+    loss = relative_squared_error(output, target, grid)
+    assert float(loss) == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(ValueError, match="one shape"):
+        relative_squared_error(output, target[:1], grid)
 
 
 def test_training_learns_diffusion(t10, tmp_path):
