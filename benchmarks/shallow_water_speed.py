@@ -14,8 +14,11 @@ nominal work only: nine transforms with triangular Legendre sums folded by parit
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
 
 import torch
 
@@ -69,6 +72,8 @@ def main() -> None:
     torch.set_num_threads(1)
     for case in cases(quick=arguments.quick):
         print_row(time_case(case), markdown=arguments.markdown)
+    for truncation in (42, 85):
+        print_row(measure_memory(Case(truncation)), markdown=arguments.markdown)
 
 
 def cases(*, quick: bool) -> list[Case]:
@@ -109,6 +114,37 @@ def time_case(case: Case) -> tuple[str, str, str, str]:
         f"SpeedyWeather.jl, published: {peer:,} SYPD" if peer else "none published",
         f"{figure / peer:.1f}" if peer else "-",
     )
+
+
+def measure_memory(case: Case) -> tuple[str, str, str, str]:
+    """Row of what eager steps of one chunk need beside the model and the state."""
+    eager = replace(case, compiled=False)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        megabytes = pool.submit(working_megabytes, eager).result()
+    return (
+        f"{eager.name}: working memory",
+        f"{megabytes:.0f} MB, {megabytes / case.members:.1f} MB per member",
+        "-",
+        "-",
+    )
+
+
+def working_megabytes(case: Case) -> float:
+    """Growth of this process's memory, at its peak, while eight steps run; Linux."""
+    torch.set_num_threads(1)
+    model, state = build(case)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = _status_megabytes("VmRSS")
+    step = STEPS[case.truncation]
+    for _ in integrate(model, state, SemiImplicit(step), 8 * step):
+        pass
+    return _status_megabytes("VmHWM") - before
+
+
+def _status_megabytes(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024 / 1e6
 
 
 def run_a_day(case: Case) -> tuple[float, State]:
