@@ -64,7 +64,7 @@ class FlowScales:
 def measure_scales(
     harmonics: SphericalHarmonics, before: Tensor, base: Tensor, after: Tensor
 ) -> FlowScales:
-    """The scales of pairs of states, by Parseval's identity.
+    """The scales of pairs of states, measured on the grid.
 
     Args:
         harmonics: of the coefficients.

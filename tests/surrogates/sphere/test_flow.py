@@ -158,8 +158,8 @@ def test_training_learns_diffusion(t10, tmp_path):
     assert (skill > 0.9).all()
 
 
-def test_rollout_stages_learn_the_way_back(t10, tmp_path):
-    """From states that the network reached itself it must come closer to the truth."""
+def test_rollout_stages_train_further(t10, tmp_path):
+    """Their steps count; as many steps on the truth do more in so simple a flow."""
     flows, unseen = damped_flows(t10, 24), damped_flows(t10, 4, seed=1)
 
     def error_at_end(stages):
