@@ -1,0 +1,1 @@
+"""Shallow water on the sphere: an ensemble, its surrogates, and the report."""
