@@ -97,6 +97,7 @@ def simulate_block(
 def _create(record: BlockRecord, store: Path) -> StoreLayout:
     flow = record.flow
     grid = gauss_grid_for(flow.truncation)
+    latitude, longitude = (x.rad2deg().numpy() for x in (grid.latitude, grid.longitude))
     store.parent.mkdir(exist_ok=True)
     hours = np.arange(flow.n_steps + 1) * flow.interval_h
     return create_store(
@@ -106,8 +107,8 @@ def _create(record: BlockRecord, store: Path) -> StoreLayout:
         variables=FIELDS,
         coordinates={
             "time": ("time", hours, {"units": "hours"}),
-            "lat": ("lat", np.degrees(grid.latitude), {"units": "degrees_north"}),
-            "lon": ("lon", np.degrees(grid.longitude), {"units": "degrees_east"}),
+            "lat": ("lat", latitude, {"units": "degrees_north"}),
+            "lon": ("lon", longitude, {"units": "degrees_east"}),
         },
         attributes={
             "title": f"shallow water at T{flow.truth_truncation}, cut to "
