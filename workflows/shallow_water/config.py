@@ -9,9 +9,9 @@ from workflows.engine.settings import Section, StoreConfig
 
 Network = Literal["sfno", "unet"]
 Truncation = Literal[21, 31, 42, 63, 85, 127, 170]
-LADDER = (21, 31, 42, 63, 85, 127, 170)
+LATITUDES = {21: 32, 31: 48, 42: 64, 63: 96, 85: 128, 127: 192, 170: 256}
+"""Of the grid of a truncation, which has twice as many longitudes."""
 HOURS_PER_DAY = 24
-POINTS_PER_DEGREE = 3  # along the equator, of the grid of a truncation
 
 
 class FlowConfig(Section):
@@ -165,6 +165,20 @@ class ShallowWaterConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _can_be_halved(self) -> Self:
+        n_latitudes = LATITUDES[self.flow.truncation]
+        depths = {"train.unet_depth": self.train.unet_depth}
+        if self.hybrid.network == "unet":
+            depths["hybrid.depth"] = self.hybrid.depth
+        for name, depth in depths.items():
+            if n_latitudes % 2**depth:
+                raise ValueError(
+                    f"{name} levels need latitudes in multiples of {2**depth}; the "
+                    f"grid of T{self.flow.truncation} has {n_latitudes}; got {depth}"
+                )
+        return self
+
 
 def describe_plan(config: ShallowWaterConfig) -> str:
     """What a run of this config does, for `--dry-run`."""
@@ -204,9 +218,8 @@ def disk_bytes(config: ShallowWaterConfig) -> int:
 
 
 def points(truncation: int) -> int:
-    """Grid points of a truncation, about."""
-    n_longitudes = POINTS_PER_DEGREE * truncation + 2
-    return n_longitudes**2 // 2
+    """Grid points of a truncation."""
+    return 2 * LATITUDES[truncation] ** 2
 
 
 SIZES: dict[str, dict[str, Any]] = {
