@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.sources.aquifer import Aquifer
+from workflows.engine import curves
 from workflows.engine.report import figure_style
 from workflows.hanford.learning import BATCHES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Arrays = Mapping[str, NDArray[np.float64]]
@@ -166,24 +166,23 @@ def training_curves(events: Sequence[Mapping[str, Any]]) -> "Figure":  # Any: JS
     import matplotlib.pyplot as plt
 
     # other trainings of the run log epochs too, without an error of the head
-    epochs = [event for event in events if "held_out_rmse_m" in event]
-    sizes = sorted({int(record["members"]) for record in epochs})
-    with figure_style():
-        figure, ax = plt.subplots()
-        colours = plt.get_cmap("viridis")(np.linspace(0.85, 0.1, len(sizes)))
-        for size, colour in zip(sizes, colours, strict=True):
-            # a training that was killed and continued may have logged an epoch twice
-            last = {int(r["epoch"]): r for r in epochs if r["members"] == size}
-            share = np.array(sorted(last)) / max(last)
-            for name, style in (("held_out_rmse_m", "-"), ("training_rmse_m", ":")):
-                curve = [last[epoch][name] for epoch in sorted(last)]
-                label = f"{size} members" if style == "-" else None
-                ax.plot(share, curve, style, color=colour, label=label)
-        ax.set(xlabel="share of training done", ylabel="RMSE of head, m", yscale="log")
-        plain_ticks(ax.yaxis)
-        title = "solid: held out\ndotted: training"
-        ax.legend(title=title, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-        return figure
+    sizes = {
+        int(event["members"]): event["training"]
+        for event in events
+        if "held_out_rmse_m" in event
+    }
+    shades = plt.get_cmap("viridis")(np.linspace(0.85, 0.1, len(sizes)))
+    colours = {
+        sizes[size]: tuple(shade)
+        for size, shade in zip(sorted(sizes), shades, strict=True)
+    }
+    return curves.training_curves(
+        events,
+        colours,
+        held_out="held_out_rmse_m",
+        training="training_rmse_m",
+        quantity="RMSE of head, m",
+    )
 
 
 def learning_curves(scores: Scores) -> "Figure":
@@ -205,7 +204,7 @@ def learning_curves(scores: Scores) -> "Figure":
         )
         ax.set_xticks(sizes, [str(size) for size in sizes])
         ax.xaxis.minorticks_off()
-        plain_ticks(ax.yaxis)
+        curves.plain_ticks(ax.yaxis)
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
         return figure
 
@@ -231,15 +230,6 @@ def answer_costs(costs: Mapping[str, float]) -> "Figure":
         ax.margins(y=0.15)
         ax.legend()
         return figure
-
-
-def plain_ticks(axis: "Axis") -> None:
-    """Ticks of a logarithmic axis at 1, 2, 3 and 5 times powers of ten, in decimals."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def kilometres(aquifer: Aquifer, points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,0 +1,196 @@
+"""Summary and report of a shallow-water run, from the manifests and files of tasks."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.ensemble_store import store_bytes
+from workflows.engine.arrays import read_arrays
+from workflows.engine.artefacts import Manifest
+from workflows.engine.ensemble_files import store_of
+from workflows.engine.events import read_events
+from workflows.engine.report import (
+    Metric,
+    Section,
+    Summary,
+    complete_summary,
+    describe_provenance,
+    write_report,
+    write_summary,
+)
+from workflows.engine.run_sections import describe_run
+from workflows.engine.staging import describe_staging
+from workflows.shallow_water import cost, lead, models, sections
+from workflows.shallow_water.config import ShallowWaterConfig
+
+Facts = Mapping[str, Any]  # of JSON
+Points = Mapping[str, Sequence[cost.Point]]
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What the tasks of a run found; steering has a mode, rounds and a reason."""
+
+    ensemble: Manifest
+    tuning: Manifest
+    trainings: Sequence[Manifest]
+    evaluation: Manifest
+    steering: Facts
+
+
+def write_results(folder: Path, config: ShallowWaterConfig, results: Results) -> str:
+    """Writes `summary.json` and `report.html`; returns the closing words."""
+    run: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    summary = _summary(run, config, results)
+    write_summary(folder / "summary.json", summary)
+    scores: models.Scores = results.evaluation.facts["errors"]  # type: ignore[assignment]  # JSON
+    points = {
+        kind: cost.points_of(
+            scores, results.evaluation.timings, kind, config.flow.truth_truncation
+        )
+        for kind in models.KINDS
+    }
+    words = _lead(config, results, scores, points)
+    write_report(
+        folder / "report.html",
+        title="Shallow water on the sphere: solvers and what learned from them",
+        lead=words,
+        summary=summary,
+        sections=_sections(folder, config, results, points),
+        provenance=describe_provenance(run, {}),
+    )
+    return "\n".join([*words, f"report: {folder / 'report.html'}"])
+
+
+def metrics_of(
+    evaluation: Facts, ensemble: Facts, truncation: int
+) -> dict[str, Metric]:
+    """The numbers of the answer; those that are not finite are left out."""
+    scores: models.Scores = evaluation["errors"]
+    metrics = {}
+    for model in (m for m in models.NETWORKS if m in scores):
+        for kind in models.KINDS:
+            error = models.error_of(scores, model, kind, cost.DAY)
+            if error is not None:
+                metrics[f"{model}_vorticity_error_day_{cost.DAY}_{kind}"] = Metric(
+                    value=error[0],
+                    unit="1",
+                    interval=(error[1], error[2]),
+                    baselines=_baselines(scores, kind, truncation),
+                )
+    metrics |= _skills(evaluation["one_step_skill"])
+    metrics |= _share_of_coarse(scores, truncation)
+    drifts = [v for v in evaluation["mass_drift"].values() if v is not None]
+    if drifts:
+        metrics["largest_mass_drift"] = Metric(value=max(drifts), unit="1")
+    if evaluation.get("solver_share") is not None:
+        metrics["solver_share_of_guarded_intervals"] = Metric(
+            value=evaluation["solver_share"], unit="1"
+        )
+    n_failed = float(len(ensemble["failed"]))
+    return {**metrics, "failed_members": Metric(value=n_failed, unit="1")}
+
+
+def _summary(
+    run: Mapping[str, Any], config: ShallowWaterConfig, results: Results
+) -> Summary:
+    trainings = {
+        f"{training.facts['network']}_{name}": seconds
+        for training in results.trainings
+        for name, seconds in training.timings.items()
+    }
+    parameters = {
+        str(t.facts["network"]): t.facts["parameters"] for t in results.trainings
+    }
+    return complete_summary(
+        run,
+        metrics_of(
+            results.evaluation.facts, results.ensemble.facts, config.flow.truncation
+        ),
+        {**results.evaluation.timings, **trainings},
+        truncation=config.flow.truncation,
+        truth_truncation=config.flow.truth_truncation,
+        parameters=parameters,
+        steering=dict(results.steering),
+    )
+
+
+def _lead(
+    config: ShallowWaterConfig,
+    results: Results,
+    scores: models.Scores,
+    points: Points,
+) -> list[str]:
+    flow, evaluation = config.flow, results.evaluation.facts
+    share: Any = evaluation.get("solver_share")
+    paragraphs = [
+        lead.describe_ensemble(
+            results.ensemble.facts, flow.truncation, flow.truth_truncation, flow.days
+        ),
+        *(lead.describe_best(scores, kind, flow.truncation) for kind in models.KINDS),
+        lead.describe_correction(scores, flow.truncation, cost.DAY),
+        lead.describe_winners(points),
+        lead.describe_guard(share, results.steering),
+    ]
+    return [paragraph for paragraph in paragraphs if paragraph]
+
+
+def _sections(
+    folder: Path, config: ShallowWaterConfig, results: Results, points: Points
+) -> list[Section]:
+    facts, truncation = results.evaluation.facts, config.flow.truncation
+    arrays = read_arrays(folder / results.evaluation.artefacts["evaluation"].path)
+    events = read_events(folder)
+    return [
+        sections.describe_flows(arrays, truncation),
+        sections.describe_errors(arrays, facts),
+        sections.describe_scales(arrays, facts, truncation),
+        sections.describe_cost(points, truncation),
+        sections.describe_training(
+            events, results.tuning.facts, results.ensemble.facts, results.steering
+        ),
+        describe_staging(events, store_bytes(store_of(folder))),
+        *describe_run(folder),
+    ]
+
+
+def _baselines(scores: models.Scores, kind: str, truncation: int) -> dict[str, float]:
+    errors = {
+        m: models.error_of(scores, m, kind, cost.DAY)
+        for m in lead.rivals_of(scores, truncation)
+    }
+    return {m: error[0] for m, error in errors.items() if error is not None}
+
+
+def _skills(
+    skills: Mapping[str, Mapping[str, Sequence[float | None]]],
+) -> dict[str, Metric]:
+    """Of vorticity, over one interval."""
+    return {
+        f"{model}_one_step_skill_{kind}": Metric(
+            value=values[0], unit="1", baselines={"persistence": 0.0}
+        )
+        for model, by_kind in skills.items()
+        for kind, values in by_kind.items()
+        if values[0] is not None
+    }
+
+
+def _share_of_coarse(scores: models.Scores, truncation: int) -> dict[str, Metric]:
+    """What the correction leaves of the error, over both kinds of flow."""
+    coarse, kinds = models.solver(truncation), list(models.KINDS)
+    share = lead.share_of(scores, "hybrid", coarse, kinds, cost.DAY)
+    if share is None:
+        return {}
+    finer = models.finer_solver(scores, truncation)
+    of_finer = lead.share_of(scores, finer, coarse, kinds, cost.DAY)
+    return {
+        f"hybrid_share_of_coarse_error_day_{cost.DAY}": Metric(
+            value=share,
+            unit="1",
+            baselines={coarse: 1.0}
+            | ({} if finer is None or of_finer is None else {finer: of_finer}),
+        )
+    }
