@@ -99,16 +99,11 @@ def tuning_table(tuning: Facts) -> Grid:
 def steering_table(steering: Facts) -> Grid:
     """What each round of steering added, and why it ended."""
     rows = [
-        [
-            str(k),
-            str(found["members"]),
-            f"{found['flagged_share']:.1%}",
-            f"{found['out_of_spread']:.1%}",
-        ]
+        [str(k), str(found["members"]), f"{found['flagged_share']:.0%}"]
         for k, found in enumerate(steering["rounds"], start=1)
     ]
     return Grid(
-        ["round", "members added", "flagged", "out of the spread"],
+        ["round", "members added", "candidates that the guard stopped"],
         rows,
         f"Steering ({steering['mode']} members): {steering['reason']}",
     )
@@ -130,7 +125,7 @@ def failed_members(ensemble: Facts) -> Grid:
 def _hours(horizon: float | None, last_lead_h: float) -> str:
     if horizon is None:
         return "–"
-    return f"≥ {last_lead_h:g}" if horizon > last_lead_h else f"{horizon:g}"
+    return f"≥ {last_lead_h:g}" if horizon >= last_lead_h else f"{horizon:g}"
 
 
 def _range(ratio: Sequence[float | None] | None) -> str:
