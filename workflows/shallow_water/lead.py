@@ -33,7 +33,7 @@ def describe_best(scores: models.Scores, kind: str, truncation: int) -> str:
     best = best_network(scores, kind)
     on = models.KINDS[kind]
     if best is None:
-        return f"On {on} no network is finite to the end."
+        return f"On {on} no network stays finite."
     rivals = rivals_of(scores, truncation)
     days = [d for d in DAYS if models.error_of(scores, best, kind, d)]
     told = ", ".join(

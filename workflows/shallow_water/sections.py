@@ -141,7 +141,7 @@ def describe_training(
     ]
     return Section(
         "How the models were fitted",
-        figures=pictures if names else [],
+        figures=pictures,
         tables=[
             tables.tuning_table(tuning),
             *([tables.steering_table(steering)] if steering["rounds"] else []),
