@@ -25,11 +25,21 @@ def rmse_interval(
         generator: CPU generator of the resamples.
     """
     per_member = (predicted - target).square().mean(-1)  # (members,)
-    n = len(per_member)
+    low, high = mean_interval(per_member, generator)
+    return low**0.5, high**0.5
+
+
+def mean_interval(values: Tensor, generator: torch.Generator) -> tuple[float, float]:
+    """90 % interval of a mean over members by the percentile bootstrap.
+
+    Args:
+        values: of each member, (members,).
+        generator: CPU generator of the resamples.
+    """
+    n = len(values)
     picks = torch.randint(n, (N_RESAMPLES, n), generator=generator)
-    resampled = per_member[picks].mean(-1).sqrt()
-    levels = torch.tensor([0.05, 0.95], dtype=resampled.dtype)
-    low, high = torch.quantile(resampled, levels).tolist()
+    levels = torch.tensor([0.05, 0.95], dtype=values.dtype)
+    low, high = torch.quantile(values[picks].mean(-1), levels).tolist()
     return low, high
 
 

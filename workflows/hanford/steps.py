@@ -44,7 +44,7 @@ from simulators.subsurface import FlowSolveError, FlowSolver, Forcing
 from surrogates.scores import coverage, rmse
 from workflows.engine.arrays import write_arrays
 from workflows.engine.artefacts import Manifest, artefact
-from workflows.engine.ensemble import require_quorum
+from workflows.engine.ensemble import require_quorum, without_failing
 from workflows.engine.ensemble_files import STORES, store_members, store_of
 from workflows.engine.events import Log
 from workflows.hanford.fields import (
@@ -199,17 +199,11 @@ def solve_members(
 ) -> tuple[Tensor, dict[int, str]]:
     """Heads (members, n) [m], NaN for members that fail, and why, by row."""
     heads = torch.full_like(fields, torch.nan)
-    rows, causes = list(range(len(fields))), dict[int, str]()
-    while rows:
-        try:
-            heads[rows] = solver.solve(fields[rows], forcing)
-        except FlowSolveError as error:
-            if not error.members:
-                raise
-            causes |= {rows[k]: str(error) for k in error.members}
-            rows = [row for row in rows if row not in causes]
-        else:
-            break
+    rows, found, causes = without_failing(
+        lambda rows: solver.solve(fields[rows], forcing), len(fields), FlowSolveError
+    )
+    if found is not None:
+        heads[rows] = found
     return heads, causes
 
 

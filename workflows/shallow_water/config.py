@@ -9,9 +9,9 @@ from workflows.engine.settings import Section, StoreConfig
 
 Network = Literal["sfno", "unet"]
 Truncation = Literal[21, 31, 42, 63, 85, 127, 170]
-LADDER = (21, 31, 42, 63, 85, 127, 170)
+LATITUDES = {21: 32, 31: 48, 42: 64, 63: 96, 85: 128, 127: 192, 170: 256}
+"""Of the grid of a truncation, which has twice as many longitudes."""
 HOURS_PER_DAY = 24
-POINTS_PER_DEGREE = 3  # along the equator, of the grid of a truncation
 
 
 class FlowConfig(Section):
@@ -75,14 +75,11 @@ class TrainConfig(Section):
 
 
 class HybridConfig(Section):
-    """The network that corrects the coarse model."""
+    """The network that corrects the coarse model after each stored interval."""
 
     network: Network = "unet"
     width: int = Field(default=16, ge=1)
     depth: int = Field(default=1, ge=1)
-    interval_h: int = Field(
-        default=6, ge=1, description="hours between corrections, whole intervals"
-    )
     steps: int = Field(default=800, ge=0, description="optimiser steps; 0 for none")
 
 
@@ -169,14 +166,17 @@ class ShallowWaterConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _corrects_at_stored_times(self) -> Self:
-        stored = self.flow.interval_h
-        whole, corrections = divmod(HOURS_PER_DAY, self.hybrid.interval_h)
-        if self.hybrid.interval_h % stored or corrections or not whole:
-            raise ValueError(
-                "hybrid.interval_h must be a multiple of flow.interval_h = "
-                f"{stored} that divides a day; got {self.hybrid.interval_h}"
-            )
+    def _can_be_halved(self) -> Self:
+        n_latitudes = LATITUDES[self.flow.truncation]
+        depths = {"train.unet_depth": self.train.unet_depth}
+        if self.hybrid.network == "unet":
+            depths["hybrid.depth"] = self.hybrid.depth
+        for name, depth in depths.items():
+            if n_latitudes % 2**depth:
+                raise ValueError(
+                    f"{name} levels need latitudes in multiples of {2**depth}; the "
+                    f"grid of T{self.flow.truncation} has {n_latitudes}; got {depth}"
+                )
         return self
 
 
@@ -206,7 +206,7 @@ def describe_plan(config: ShallowWaterConfig) -> str:
     if hybrid.steps:
         rows.append(
             f"  train_network   1 task (train): {hybrid.network} that corrects "
-            f"T{flow.truncation} every {hybrid.interval_h} h, {hybrid.steps} steps"
+            f"T{flow.truncation} every {flow.interval_h} h, {hybrid.steps} steps"
         )
     return "\n".join([*rows, "  evaluate        1 task (sim), then the report"])
 
@@ -218,18 +218,17 @@ def disk_bytes(config: ShallowWaterConfig) -> int:
 
 
 def points(truncation: int) -> int:
-    """Grid points of a truncation, about."""
-    n_longitudes = POINTS_PER_DEGREE * truncation + 2
-    return n_longitudes**2 // 2
+    """Grid points of a truncation."""
+    return 2 * LATITUDES[truncation] ** 2
 
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {
         "flow": {"truth_truncation": 42, "truncation": 21},
-        "ensemble": {"members": 24, "test_members": 4, "block": 4},
+        "ensemble": {"members": 32, "test_members": 8, "block": 8},
         "train": {"steps": 30, "sfno_depth": 2, "unet_width": 8, "sfno_width": 8},
-        "hybrid": {"steps": 30, "width": 8},
-        "steering": {"members": 4, "candidates": 8, "steps": 15},
+        "hybrid": {"steps": 20, "width": 8},
+        "steering": {"members": 8, "candidates": 12, "steps": 15},
     },
     "standard": {},
     "full": {

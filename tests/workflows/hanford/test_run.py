@@ -3,10 +3,8 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -36,67 +34,30 @@ SMALL = {
 }
 
 
-def words(folder, site, settings=SMALL):
-    chosen = [f"--set={key}={value}" for key, value in settings.items()]
-    program = [sys.executable, "-m", "workflows.hanford", "--run-dir", str(folder)]
-    return [*program, "--site", site, *chosen]
-
-
-def start(folder, environment, site="laptop", settings=SMALL):
-    return subprocess.run(
-        words(folder, site, settings),
-        env=environment,
-        cwd=folder.parent,  # any folder will do
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture(scope="module")
+def job(job_of):
+    """On synthetic data: the published ones may not be here."""
+    return job_of("hanford", SMALL)
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """No published data: the job is the same, and the synthetic one needs no files."""
-    cache = tmp_path_factory.mktemp("cache")
-    ours = {
-        "XDG_CACHE_HOME": str(cache),
-        "HEADRACE_HANFORD_DATA": "",
-        "OMP_NUM_THREADS": "1",
-    }
-    return {**os.environ, **ours}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, environment):
+def undisturbed(tmp_path_factory, job):
     folder = tmp_path_factory.mktemp("runs") / "undisturbed"
-    done = start(folder, environment)
+    done = job.start(folder)
     assert done.returncode == 0, done.stderr
     return folder, done
 
 
-def summary_of(folder):
-    summary = json.loads((folder / "summary.json").read_text())
-    del summary["timings"], summary["run_id"]
-    return summary
-
-
-def artefacts_of(folder):
-    """Every file that a journal line vouches for, by its digest."""
-    lines = read_journal(folder / "journal.jsonl")
-    return {
-        a["path"]: a["sha256"] for line in lines for a in line["artefacts"].values()
-    }
-
-
-def test_the_first_line_says_that_the_aquifer_is_synthetic(undisturbed):
+def test_the_first_line_says_that_the_aquifer_is_synthetic(undisturbed, job):
     folder, done = undisturbed
     assert done.stdout.splitlines()[0].startswith("aquifer: SYNTHETIC")
-    assert summary_of(folder)["aquifer"] == "synthetic"
+    assert job.summary_of(folder)["aquifer"] == "synthetic"
     assert "SYNTHETIC" in (folder / "report.html").read_text()
 
 
-def test_a_run_leaves_what_the_design_promises(undisturbed):
+def test_a_run_leaves_what_the_design_promises(undisturbed, job):
     folder, _ = undisturbed
-    metrics = summary_of(folder)["metrics"]
+    metrics = job.summary_of(folder)["metrics"]
     assert metrics["network_head_rmse"]["baselines"].keys() == {
         "mean",
         "ridge",
@@ -126,10 +87,10 @@ def test_a_run_leaves_what_the_design_promises(undisturbed):
     assert "Faults: none." in (folder / "report.html").read_text()
     crate = json.loads((folder / "ro-crate-metadata.json").read_text())["@graph"]
     told = {entity["@id"]: entity.get("sha256") for entity in crate}
-    assert artefacts_of(folder).items() <= told.items()
+    assert job.artefacts_of(folder).items() <= told.items()
 
 
-def test_a_run_moves_each_byte_once_and_says_so(undisturbed):
+def test_a_run_moves_each_byte_once_and_says_so(undisturbed, job):
     folder, _ = undisturbed
     n_bytes = store_bytes(folder / "fields" / "ensemble.zarr")
     expected = {("task", "file_system"): n_bytes}
@@ -142,52 +103,26 @@ def test_a_run_moves_each_byte_once_and_says_so(undisturbed):
         assert not Path(tier.root).exists()
 
 
-def test_processes_give_the_metrics_and_the_bits_of_threads(
-    undisturbed, environment, tmp_path
-):
+def test_processes_give_the_metrics_and_the_bits_of_threads(undisturbed, job, tmp_path):
     folder, _ = undisturbed
     on_processes = tmp_path / "htex"
-    done = start(on_processes, environment, "laptop_htex")
+    done = job.start(on_processes, "laptop_htex")
     assert done.returncode == 0, done.stderr
-    assert summary_of(on_processes) == summary_of(folder)
-    assert artefacts_of(on_processes) == artefacts_of(folder)
+    assert job.summary_of(on_processes) == job.summary_of(folder)
+    assert job.artefacts_of(on_processes) == job.artefacts_of(folder)
 
 
 @pytest.mark.slow
-def test_hdf5_files_give_the_metrics_of_zarr(undisturbed, environment, tmp_path):
+def test_hdf5_files_give_the_metrics_of_zarr(undisturbed, job, tmp_path):
     folder = tmp_path / "hdf5"
-    done = start(folder, environment, settings={**SMALL, "store.format": "hdf5"})
+    done = job.start(folder, settings={**SMALL, "store.format": "hdf5"})
     assert done.returncode == 0, done.stderr
-    assert summary_of(folder) == summary_of(undisturbed[0])
-    ours, theirs = (artefacts_of(f) for f in (folder, undisturbed[0]))
+    assert job.summary_of(folder) == job.summary_of(undisturbed[0])
+    ours, theirs = (job.artefacts_of(f) for f in (folder, undisturbed[0]))
     assert ours["fields/statistics.npz"] == theirs["fields/statistics.npz"]
     blocks = [path for path in ours if path.endswith(".h5")]
     assert len(blocks) == 4
     assert not [path for path in ours if "ensemble.zarr" in path]
-
-
-def kill_when(folder, environment, has_come):
-    """SIGKILL the whole process group as soon as `has_come(events)`."""
-    output = folder.with_suffix(".log")
-    with output.open("ab") as stream:
-        job = subprocess.Popen(
-            words(folder, "laptop"),
-            env=environment,
-            start_new_session=True,
-            stdout=stream,
-            stderr=stream,
-        )
-        while not (folder / "events").exists() or not has_come(read_events(folder)):
-            assert job.poll() is None, output.read_text()
-            time.sleep(0.005)  # a poll of files that another process writes
-        os.killpg(job.pid, signal.SIGKILL)
-        job.wait()
-
-
-def started(step):
-    return lambda events: any(
-        e["event"] == "start" and e["task"].startswith(step) for e in events
-    )
 
 
 def two_epochs(events):
@@ -198,26 +133,26 @@ def an_epoch_of_the_generator(events):
     return any("moment_distance" in e for e in events)
 
 
-def test_a_killed_run_continues_to_the_same_bits(undisturbed, environment, tmp_path):
+def test_a_killed_run_continues_to_the_same_bits(undisturbed, job, tmp_path):
     folder = tmp_path / "killed"
     for instant in (
-        started("simulate_block"),
+        job.started("simulate_block"),
         two_epochs,
         an_epoch_of_the_generator,
-        started("evaluate"),
+        job.started("evaluate"),
     ):
-        kill_when(folder, environment, instant)
+        job.kill_when(folder, instant)
     finished = Counter(line["key"] for line in read_journal(folder / "journal.jsonl"))
-    done = start(folder, environment)
+    done = job.start(folder)
     assert done.returncode == 0, done.stderr
     assert f"{len(finished)} reused, 0 failed" in done.stderr
     lines = Counter(line["key"] for line in read_journal(folder / "journal.jsonl"))
     assert max(lines.values()) == 1, "a finished task was computed again"
-    assert summary_of(folder) == summary_of(undisturbed[0])
-    assert artefacts_of(folder) == artefacts_of(undisturbed[0])
+    assert job.summary_of(folder) == job.summary_of(undisturbed[0])
+    assert job.artefacts_of(folder) == job.artefacts_of(undisturbed[0])
 
 
-def test_an_altered_network_is_made_again(undisturbed, environment, tmp_path):
+def test_an_altered_network_is_made_again(undisturbed, job, tmp_path):
     folder = tmp_path / "altered"
     shutil.copytree(undisturbed[0], folder)
     path = folder / "checkpoints" / "network_20.pt"
@@ -225,24 +160,24 @@ def test_an_altered_network_is_made_again(undisturbed, environment, tmp_path):
     altered = bytearray(good)
     altered[len(good) // 2] ^= 1
     path.write_bytes(altered)
-    done = start(folder, environment)
+    done = job.start(folder)
     assert done.returncode == 0, done.stderr
     assert path.read_bytes() == good
-    assert summary_of(folder) == summary_of(undisturbed[0])
+    assert job.summary_of(folder) == job.summary_of(undisturbed[0])
 
 
-def test_a_generator_that_diverges_at_once_stops_the_run(environment, tmp_path):
+def test_a_generator_that_diverges_at_once_stops_the_run(job, tmp_path):
     settings = {**SMALL, "pigan.learning_rate": 1e30}
-    done = start(tmp_path / "run", environment, settings=settings)
+    done = job.start(tmp_path / "run", settings=settings)
     assert done.returncode == 1
     assert "must stay finite; that ended in epoch 1" in done.stderr
     assert "there is no checkpoint yet" in done.stderr
     assert len(done.stderr.splitlines()) < 25
 
 
-def test_a_diverging_training_stops_with_what_to_lower(environment, tmp_path):
+def test_a_diverging_training_stops_with_what_to_lower(job, tmp_path):
     settings = {**SMALL, "train.learning_rate": 1e30, "train.members": "[20]"}
-    done = start(tmp_path / "run", environment, settings=settings)
+    done = job.start(tmp_path / "run", settings=settings)
     assert done.returncode == 1
     assert "must stay finite; got" in done.stderr
     assert "Lower train.learning_rate (now 1e+30)" in done.stderr

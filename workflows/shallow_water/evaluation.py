@@ -1,0 +1,255 @@
+"""Scores of every model on the test members, beside baselines and coarse solvers.
+
+Errors are relative l2 errors of vorticity against the truth, cut at the truncation of
+the networks; a coarser solver is charged with the scales that it lacks.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from simulators.shallow_water import ShallowWater, split_fields
+from simulators.shallow_water.diagnostics import kinetic_energy_spectrum
+from simulators.sphere import SphericalHarmonics
+from surrogates.scores import mean_interval
+from surrogates.sphere import FlowNetwork, flow_pairs, one_step_skill
+from surrogates.sphere.flow_scores import horizon, invariant_drifts, vorticity_error
+from workflows.engine.arrays import write_arrays
+from workflows.engine.artefacts import Manifest, artefact
+from workflows.engine.events import Log
+from workflows.shallow_water.fields import (
+    KINDS,
+    FlowRecord,
+    harmonics_of,
+    propagator_of,
+)
+from workflows.shallow_water.learning import read_guard, read_network
+from workflows.shallow_water.rollouts import (
+    Rollout,
+    Test,
+    baselines,
+    guarded,
+    read_test,
+    solvers,
+    truth_member_day_s,
+    unguarded,
+)
+from workflows.shallow_water.steps import tuned
+
+Value = TypeVar("Value")
+MAP_DAYS = (4, 5, 6)
+SCORED_DAYS = (1, 2, 3, 4, 5, 6)
+SPECTRUM_DAY = 5
+RESOLVED = 2 / 3  # of the truncation: degrees whose energy is compared
+NO_FLOWS = ("persistence", "climatology")  # without spectra and invariants of interest
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRecord:
+    """Which test members, and with which coarse solvers beside the networks.
+
+    Attributes:
+        flow: of the ensemble.
+        test_members: their numbers.
+        solvers: truncations, with that of the networks.
+        seed: of the ensemble.
+    """
+
+    flow: FlowRecord
+    test_members: tuple[int, ...]
+    solvers: tuple[int, ...]
+    seed: int
+
+
+def evaluate(
+    record: EvaluationRecord,
+    folder: Path,
+    log: Log,
+    *,
+    summary: Manifest,
+    tuning: Manifest,
+    networks: Sequence[Manifest],
+    blocks: Sequence[Manifest],
+) -> Manifest:
+    """Rolls every model out from the first states of the test members, and scores it.
+
+    The guard watches the first of the networks.
+    """
+    flow = record.flow
+    test = read_test(folder, flow, record.test_members, record.seed)
+    diffusion = tuned(tuning, flow.truncation)
+    coarse = propagator_of(flow.truncation, diffusion, flow.interval_s)
+    trained = {
+        str(manifest.facts["network"]): read_network(folder, manifest, coarse)
+        for manifest in networks
+    }
+    watched = next(iter(trained.values()))
+    rollouts = {
+        "truth": Rollout(test.truth),
+        **baselines(test, folder, summary),
+        **solvers(test, record.solvers, tuning),
+        **{name: unguarded(test, network) for name, network in trained.items()},
+        "guarded": guarded(test, watched, read_guard(folder, summary), diffusion),
+    }
+    path = folder / "fields" / "evaluation.npz"
+    write_arrays(path, **_arrays(test, rollouts, coarse.model, record.solvers))
+    timings = {
+        f"{name}_member_day_s": rollout.member_day_s
+        for name, rollout in rollouts.items()
+        if rollout.member_day_s is not None
+    }
+    timings[f"solver_t{flow.truth_truncation}_member_day_s"] = truth_member_day_s(test)
+    facts = _facts(test, rollouts, record.seed)
+    facts["one_step_skill"] = {
+        name: _skill(test, network) for name, network in trained.items()
+    }
+    return Manifest({"evaluation": artefact(path, folder)}, facts, timings)
+
+
+def _arrays(
+    test: Test,
+    rollouts: Mapping[str, Rollout],
+    model: ShallowWater,
+    truncations: Sequence[int],
+) -> dict[str, NDArray[np.generic] | Tensor]:
+    """What the pictures are drawn from; see the names there."""
+    flow, grid = test.flow, model.harmonics.grid
+    steps = [int(day * 24 / flow.interval_h) for day in MAP_DAYS]
+    shown = [int((test.kinds == kind).argmax()) for kind in range(len(KINDS))]
+    arrays: dict[str, NDArray[np.generic] | Tensor] = {
+        "leads_h": np.arange(1, flow.n_steps + 1) * flow.interval_h,
+        "kind": test.kinds,
+        "latitude": grid.latitude.rad2deg(),
+        "longitude": grid.longitude.rad2deg(),
+        "map_days": np.array(MAP_DAYS),
+    }
+    for name, rollout in rollouts.items():
+        if name != "truth":
+            arrays[f"error_{name}"] = vorticity_error(rollout.flows, test.truth)[:, 1:]
+        if rollout.by_solver is not None:
+            arrays["by_solver"] = rollout.by_solver
+        if not _is_looked_at(name, flow):
+            continue
+        drifts = invariant_drifts(model, rollout.flows)
+        arrays[f"mass_drift_{name}"] = drifts.mass[:, 1:]
+        arrays[f"energy_drift_{name}"] = drifts.energy[:, 1:]
+        arrays[f"enstrophy_drift_{name}"] = drifts.potential_enstrophy[:, 1:]
+        arrays[f"spectrum_{name}"] = _spectra(test, rollout.flows, model.harmonics)
+        vorticity = rollout.flows[shown][:, steps, 0]
+        arrays[f"map_{name}"] = model.harmonics.synthesise(vorticity)
+    return arrays
+
+
+def _is_looked_at(name: str, flow: FlowRecord) -> bool:
+    """Whether maps, spectra and invariants of a model are kept."""
+    is_other_solver = name.startswith("solver") and name != f"solver_t{flow.truncation}"
+    return name not in NO_FLOWS and not is_other_solver
+
+
+def _spectra(test: Test, flows: Tensor, harmonics: SphericalHarmonics) -> Tensor:
+    """Mean kinetic energy by degree on day 5 [m2/s2], (kinds, T+1)."""
+    states = flows[:, SPECTRUM_DAY * 24 // test.flow.interval_h]
+    spectra = kinetic_energy_spectrum(harmonics, split_fields(states))
+    return torch.stack([spectra[test.kinds == k].mean(0) for k in range(len(KINDS))])
+
+
+def _facts(test: Test, rollouts: Mapping[str, Rollout], seed: int) -> dict[str, object]:
+    """Scores by model and kind, JSON values; None where a rollout is not finite."""
+    generator = torch.Generator().manual_seed(seed)
+    models = {name: rollout for name, rollout in rollouts.items() if name != "truth"}
+    errors = {
+        name: vorticity_error(rollout.flows, test.truth)
+        for name, rollout in models.items()
+    }
+    harmonics = harmonics_of(test.flow.truncation)
+    true_spectra = _spectra(test, test.truth, harmonics)
+    guard = rollouts["guarded"].by_solver
+    return {
+        "errors": {
+            name: _by_kind(test, partial(_scores, test, values, generator))
+            for name, values in errors.items()
+        },
+        "horizon_h": {
+            name: _by_kind(test, partial(_horizon_h, test, values, errors))
+            for name, values in errors.items()
+        },
+        "spectrum_ratio": {
+            name: _ratios(_spectra(test, rollout.flows, harmonics), true_spectra)
+            for name, rollout in models.items()
+            if _is_looked_at(name, test.flow)
+        },
+        "mass_drift": {
+            name: _mass_drift(rollout.flows)
+            for name, rollout in models.items()
+            if _is_looked_at(name, test.flow)
+        },
+        "solver_share": float(guard.double().mean()) if guard is not None else 0.0,
+    }
+
+
+def _by_kind(
+    test: Test, value: Callable[[NDArray[np.bool_]], Value]
+) -> dict[str, Value]:
+    """A value of the members of each kind."""
+    return {name: value(test.kinds == kind) for kind, name in enumerate(KINDS)}
+
+
+def _scores(
+    test: Test, errors: Tensor, generator: torch.Generator, rows: NDArray[np.bool_]
+) -> dict[str, list[float] | None]:
+    """Mean error and its 90 % interval by day."""
+    scores: dict[str, list[float] | None] = {}
+    for day in SCORED_DAYS:
+        values = errors[rows, day * 24 // test.flow.interval_h]
+        is_finite = bool(values.isfinite().all())
+        interval = mean_interval(values, generator) if is_finite else ()
+        scores[str(day)] = [float(values.mean()), *interval] if is_finite else None
+    return scores
+
+
+def _horizon_h(
+    test: Test,
+    errors: Tensor,
+    of_models: Mapping[str, Tensor],
+    rows: NDArray[np.bool_],
+) -> int:
+    """The last lead [h] until which the mean error is below that of climatology."""
+    mean, limit = (x[rows, 1:].mean(0) for x in (errors, of_models["climatology"]))
+    return horizon(mean, limit) * test.flow.interval_h
+
+
+def _ratios(spectra: Tensor, truth: Tensor) -> dict[str, list[float] | None]:
+    """Least and greatest E(l)/E_truth(l) of resolved degrees, by kind."""
+    n_resolved = int(RESOLVED * (truth.shape[-1] - 1)) + 1
+    ratios = (spectra / truth)[:, 1:n_resolved]
+    return {
+        name: [float(row.min()), float(row.max())]
+        if bool(row.isfinite().all())
+        else None
+        for name, row in zip(KINDS, ratios, strict=True)
+    }
+
+
+def _mass_drift(flows: Tensor) -> float | None:
+    """Largest relative change of mass while the flow is finite."""
+    mass = flows[:, :, 2, 0, 0].real.double()
+    drift = (mass / mass[:, :1] - 1).abs()
+    return float(drift[drift.isfinite()].max())
+
+
+def _skill(test: Test, network: FlowNetwork) -> dict[str, list[float]]:
+    """One-step skill against persistence of the three fields, by kind."""
+
+    def skill(rows: NDArray[np.bool_]) -> list[float]:
+        pairs = flow_pairs(network, test.truth[rows])
+        found: list[float] = one_step_skill(network, pairs).tolist()
+        return found
+
+    return _by_kind(test, skill)

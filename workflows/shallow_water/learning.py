@@ -1,0 +1,214 @@
+"""The steps that learn: networks that carry a flow ahead, and who is simulated next.
+
+Test members are the last of the ensemble; no training, choice or guard sees them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from simulators.shallow_water import Diffusion, Propagator
+from simulators.sphere import change_truncation
+from surrogates.distributed.checkpoint import load_checkpoint
+from surrogates.sphere import (
+    FlowNetwork,
+    FlowSchedule,
+    FlowShape,
+    flow_network_of,
+    flow_network_state,
+    measure_scales,
+    train_flow_network,
+)
+from surrogates.sphere.flow_guard import QUANTITIES, Guard, roll_out_guarded
+from surrogates.training import TrainingSettings
+from workflows.engine.arrays import read_arrays
+from workflows.engine.artefacts import Manifest, digest_of
+from workflows.engine.events import Log
+from workflows.engine.training import Trained, Training, train_in_process
+from workflows.shallow_water.fields import (
+    FlowRecord,
+    draw_states,
+    harmonics_of,
+    propagator_of,
+    read_flows,
+)
+from workflows.shallow_water.steps import tuned
+
+N_SCALED = 16  # members whose states set the scales of a network
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRecord:
+    """A network to train on the first `members` members.
+
+    Attributes:
+        name: of the model in the report.
+        corrects: whether it corrects the coarse model, of the truncation of the flows.
+        shown_members: test members whose one-step skill a training curve shows.
+    """
+
+    name: str
+    flow: FlowRecord
+    network: Literal["sfno", "unet"]
+    width: int
+    depth: int
+    corrects: bool
+    members: int
+    shown_members: tuple[int, ...]
+    settings: TrainingSettings
+    rollout_steps: int
+    threads: int
+
+
+def train_network(
+    record: NetworkRecord,
+    folder: Path,
+    log: Log,
+    *,
+    blocks: Sequence[Manifest],
+    tuning: Manifest | None = None,
+) -> Manifest:
+    """Trains a network in a process of its own; goes on from an earlier checkpoint."""
+    arguments, digest = dict[str, Any](), digest_of(blocks)
+    if tuning is not None:
+        diffusion = asdict(tuned(tuning, record.flow.truncation))
+        arguments["diffusion"] = diffusion
+        digest = f"{digest} {diffusion}"
+    return train_in_process(
+        fit_network,
+        record,
+        folder,
+        f"{record.name}_{record.members}",
+        arguments=arguments,
+        data_digest=digest,
+        n_threads=record.threads,
+    )
+
+
+def fit_network(
+    record: NetworkRecord,
+    training: Training,
+    *,
+    diffusion: Mapping[str, Any] | None = None,
+) -> Trained:
+    """The trained network and its size; what the training process does."""
+    flow, run = record.flow, training.folder
+    _, flows = read_flows(run, flow.truncation, range(record.members))
+    _, shown = read_flows(run, flow.truncation, record.shown_members)
+    advance = None
+    if diffusion is not None:
+        coarse = Diffusion(**diffusion)
+        advance = propagator_of(flow.truncation, coarse, flow.interval_s)
+    shape = FlowShape(
+        record.network, record.width, record.depth, flow.interval_s, record.corrects
+    )
+    harmonics = harmonics_of(flow.truncation)
+    before, after = (
+        x.flatten(0, 1) for x in (flows[:N_SCALED, :-1], flows[:N_SCALED, 1:])
+    )
+    base = before if advance is None else advance(before)
+    scales = measure_scales(harmonics, before, base, after)
+    generator = torch.Generator().manual_seed(record.settings.seed)
+    network = FlowNetwork(harmonics, shape, scales, advance, generator)
+    train_flow_network(
+        network,
+        flows,
+        FlowSchedule(record.settings, record.rollout_steps, bool(record.rollout_steps)),
+        training.checkpoint,
+        training.data_digest,
+        shown=shown,
+        log=training.log,
+    )
+    n_parameters = sum(p.numel() for p in network.parameters())
+    facts = {"network": record.name, "parameters": n_parameters}
+    return flow_network_state(network), facts
+
+
+def read_network(folder: Path, training: Manifest, coarse: Propagator) -> FlowNetwork:
+    """The network that a training left, over the coarse model if it corrects one."""
+    path = folder / training.artefacts["checkpoint"].path
+    state = load_checkpoint(path)["description"]
+    advance = coarse if state["shape"]["corrects"] else None
+    return flow_network_of(state, coarse.model.harmonics, advance)
+
+
+def read_guard(folder: Path, summary: Manifest) -> Guard:
+    """The ranges of the training flows."""
+    arrays = read_arrays(folder / summary.artefacts["summary"].path)
+    return Guard(*(torch.tensor(arrays[name]) for name in ("lowest", "highest")))
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionRecord:
+    """Candidates to choose members from.
+
+    Attributes:
+        flow: of the ensemble.
+        mode: `flagged` for those whose rollouts the guard stops first, or `random`.
+        members: to choose.
+        first_member: the member that the first of them becomes.
+        candidates: numbers of flows, which no other member has.
+        seed: of the ensemble.
+    """
+
+    flow: FlowRecord
+    mode: Literal["flagged", "random"]
+    members: int
+    first_member: int
+    candidates: tuple[int, ...]
+    seed: int
+
+
+def select_members(
+    record: SelectionRecord,
+    folder: Path,
+    log: Log,
+    *,
+    network: Manifest,
+    summary: Manifest,
+    tuning: Manifest,
+) -> Manifest:
+    """Rolls candidates out under the guard, and chooses which are to be simulated."""
+    flow = record.flow
+    diffusion = tuned(tuning, flow.truncation)
+    states = draw_states(record.candidates, record.seed, flow.truth_truncation)
+    coarse = propagator_of(flow.truncation, diffusion, flow.interval_s)
+    rolled = roll_out_guarded(
+        read_network(folder, network, coarse),
+        coarse.model,
+        read_guard(folder, summary),
+        coarse,
+        change_truncation(states, flow.truncation),
+        flow.n_steps,
+    )
+    stopped = rolled.outside.any(-1)  # (candidates, steps)
+    lasted = stopped.int().cumsum(-1).eq(0).sum(-1)  # steps before the guard
+    order = lasted.argsort(stable=True)
+    if record.mode == "random":  # numbers carry no order: the first are as good as any
+        order = torch.arange(len(order))
+    chosen = [record.candidates[k] for k in order[: record.members].tolist()]
+    for row in stopped.any(-1).nonzero().flatten().tolist():
+        step = int(lasted[row])
+        log(
+            {
+                "event": "guard",
+                "flow": record.candidates[row],
+                "lead_h": (step + 1) * flow.interval_h,
+                "reason": ", ".join(
+                    name
+                    for name, left in zip(
+                        QUANTITIES, rolled.outside[row, step], strict=True
+                    )
+                    if left
+                ),
+            }
+        )
+    facts = {
+        "chosen": chosen,
+        "first_member": record.first_member,
+        "flagged_share": float(stopped.any(-1).double().mean()),
+    }
+    return Manifest(facts=facts)
