@@ -55,7 +55,7 @@ def horizon_table(facts: Facts, last_lead_h: float) -> Grid:
     """How long each model beats climatology, and what it does to scales and mass."""
     found = {*facts["horizon_h"], *facts["spectrum_ratio"], *facts["mass_drift"]}
     rows = []
-    for model in models.ordered(found):
+    for model in models.ordered(found - {"climatology"}):
         row = [models.label(model)]
         for kind in models.KINDS:
             horizon = facts["horizon_h"].get(model, {}).get(kind)
@@ -70,7 +70,7 @@ def horizon_table(facts: Facts, last_lead_h: float) -> Grid:
     return Grid(
         ["model", *header, "largest mass drift"],
         rows,
-        "Horizon: first lead with a larger mean error than climatology. Spectrum: "
+        "Horizon: last lead with a smaller mean error than climatology. Spectrum: "
         f"lowest and highest ratio on day {cost.DAY} up to two thirds of the "
         "truncation. Mass: relative change.",
     )
@@ -103,14 +103,13 @@ def steering_table(steering: Facts) -> Grid:
             str(k),
             str(found["members"]),
             f"{found['flagged_share']:.1%}",
-            f"{found['out_of_spread']:.1%}",
         ]
         for k, found in enumerate(steering["rounds"], start=1)
     ]
     return Grid(
-        ["round", "members added", "flagged", "out of the spread"],
+        ["round", "members added", "candidates that the guard stopped"],
         rows,
-        f"Steering ({steering['mode']} members): {steering['reason']}",
+        f"Steering ({steering['mode']} members) ended: {steering['reason']}.",
     )
 
 
@@ -130,7 +129,7 @@ def failed_members(ensemble: Facts) -> Grid:
 def _hours(horizon: float | None, last_lead_h: float) -> str:
     if horizon is None:
         return "–"
-    return f"≥ {last_lead_h:g}" if horizon > last_lead_h else f"{horizon:g}"
+    return f"≥ {last_lead_h:g}" if horizon >= last_lead_h else f"{horizon:g}"
 
 
 def _range(ratio: Sequence[float | None] | None) -> str:

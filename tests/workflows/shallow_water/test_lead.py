@@ -6,7 +6,7 @@ from workflows.shallow_water import cost, lead
 
 STEERING = {
     "mode": "flagged",
-    "rounds": [{"members": 16, "flagged_share": 0.2, "out_of_spread": 0.1}] * 2,
+    "rounds": [{"members": 16, "flagged_share": 0.2}] * 2,
     "reason": "all rounds were done.",
 }
 NONE = {"mode": "none", "rounds": [], "reason": "not asked for."}

@@ -9,15 +9,17 @@ from data.ensemble_store import Variable, create_store
 from workflows.engine.arrays import write_arrays
 from workflows.engine.artefacts import Manifest, artefact
 from workflows.engine.events import close_event_logs, event_log
+from workflows.engine.steering import Steered
 from workflows.shallow_water import models, sections, tables
 from workflows.shallow_water.config import ShallowWaterConfig
 from workflows.shallow_water.report import Results, metrics_of, write_results
 
+TRAINED = {"network": "unet", "parameters": 9}
 KINDS = ("jet", "random")
 ENSEMBLE = {"members": 128, "failed": [[3, 77, "negative depth"]]}
 STEERING = {
     "mode": "flagged",
-    "rounds": [{"members": 16, "flagged_share": 0.2, "out_of_spread": 0.1}],
+    "rounds": [{"members": 16, "flagged_share": 0.2}],
     "reason": "all rounds were done.",
 }
 TUNING = {
@@ -38,7 +40,7 @@ def facts(scores):
     return {
         "errors": scores,
         "one_step_skill": {n: {k: [0.9, 0.8, 0.7] for k in KINDS} for n in networks},
-        "horizon_h": {"sfno": {"jet": 96.0, "random": 150.0}},
+        "horizon_h": {"sfno": {"jet": 96.0, "random": 144.0}},
         "mass_drift": {"solver_t42": 1e-16, "sfno": 3e-16, "unet": None},
         "solver_share": 0.25,
         "spectrum_ratio": dict.fromkeys(networks, ratio),
@@ -80,9 +82,10 @@ def run(tmp_path, arrays, facts, timings):
         Results(
             Manifest({}, ENSEMBLE),
             Manifest({}, TUNING),
-            [Manifest({}, {"network": "unet", "parameters": 9}, {"train_s": 3.0})],
             Manifest({"evaluation": artefact(path, tmp_path)}, facts, timings),
-            STEERING,
+            trainings=[Manifest({}, TRAINED, {"train_s": 3.0})],
+            selections=[Manifest({}, {"chosen": [*range(16)], "flagged_share": 0.2})],
+            steered=Steered(Manifest(), 96, (), "96 members were simulated"),
         ),
     )
     close_event_logs(tmp_path)
@@ -96,6 +99,7 @@ def test_a_report_is_written_whole(run):
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["timings"]["unet_train_s"] == 3.0
     assert summary["parameters"] == {"unet": 9}
+    assert summary["steering"]["rounds"] == [{"members": 16, "flagged_share": 0.2}]
     html = (folder / "report.html").read_text()
     for told in ("negative depth", "loses to the solver T42", "within 20 %"):
         assert told in html
@@ -185,7 +189,7 @@ def test_trainings_are_named_and_tables_follow_the_facts():
     }
     tuned, steered, failed = section.tables
     assert list(tuned.rows[0]) == ["solver T42", "∇⁸", "8", "0.200", "2"]
-    assert list(steered.rows[0]) == ["1", "16", "20.0%", "10.0%"]
+    assert list(steered.rows[0]) == ["1", "16", "20.0%"]
     assert list(failed.rows[0]) == ["3", "77", "negative depth"]
     none = {"mode": "none", "rounds": [], "reason": ""}
     quiet = sections.describe_training(events, TUNING, {"failed": []}, none)
