@@ -92,7 +92,7 @@ def test_the_simulator_is_said_to_win_where_it_wins(points_of):
     words = lead.describe_winners({"jet": points_of(), "random": points_of("random")})
     # T42 has 0.3 in 4 ms
     assert "On jets the simulator beats SFNO and guarded network" in words
-    assert "it does not beat U-Net and corrected solver" in words
+    assert "; no solver is as accurate as U-Net and corrected solver in" in words
     slow = points_of(solver_t31=1.0, solver_t42=1.0, solver_t63=1.0, solver_t85=1.0)
     words = lead.describe_winners({"jet": slow})
     assert "beats" not in words
@@ -101,7 +101,7 @@ def test_the_simulator_is_said_to_win_where_it_wins(points_of):
 
 def test_the_truth_itself_beats_a_network_that_is_slower(points_of):
     (slow,) = (p for p in points_of(hybrid=0.07) if p.model == "hybrid")
-    names = [p.model for p in cost.solvers_that_beat(slow, points_of())]
+    names = [p.model for p in cost.rivals_that_beat(slow, points_of())]
     assert names == ["solver_t63", "solver_t85"]
 
 
@@ -131,3 +131,12 @@ def test_a_model_without_an_error_is_no_point(points_of, scores):
     scores["unet"]["jet"]["5"] = None
     assert "unet" not in {p.model for p in points_of()}
     assert "unet" in {p.model for p in points_of("random")}
+
+
+def test_a_cheap_network_that_climatology_beats_does_not_win(points_of, scores):
+    scores["unet"]["jet"]["5"] = [1.2, 1.1, 1.3]
+    points = points_of(unet=1e-5)
+    words = lead.describe_winners({"jet": points})
+    assert "; U-Net is no better than doing nothing; no solver is as" in words
+    rivalry = cost.describe_rivalry(points, 42)
+    assert "U-Net (1.20 in 0.01 ms) loses to persistence (0.80)" in rivalry
