@@ -1,7 +1,8 @@
 """Error against cost: which solver, coarser or finer, does better than a network.
 
-A solver beats a network where it errs no more and takes no more time. The solver that
-made the truth counts with an error of zero, as nothing here could tell its own.
+A solver beats a network where it errs no more and takes no more time; so do persistence
+and climatology, which take none. The solver that made the truth counts with an error of
+zero, as nothing here could tell its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +40,7 @@ def points_of(
     kind: str,
     truth_truncation: int,
 ) -> list[Point]:
-    """Solvers, the truth's last, then networks; without those that have no error.
+    """Baselines, solvers, then networks; without those that have no error.
 
     Args:
         scores: error, low and high of each model, kind and day.
@@ -51,21 +52,21 @@ def points_of(
     timed = [n.removesuffix(suffix) for n in timings if n.endswith(suffix)]
     truth = models.solver(truth_truncation)
     found = []
-    for model in models.ordered(timed):
+    for model in models.ordered([*models.BASELINES, *timed]):
         error = models.error_of(scores, model, kind, DAY)
         if model == truth:
             error = (0.0, 0.0, 0.0)
         if error is not None:
-            found.append(Point(model, timings[model + suffix], *error))
+            found.append(Point(model, timings.get(model + suffix, 0.0), *error))
     return found
 
 
-def solvers_that_beat(point: Point, points: Sequence[Point]) -> list[Point]:
-    """Solvers with at most the error and at most the time of a point."""
+def rivals_that_beat(point: Point, points: Sequence[Point]) -> list[Point]:
+    """Solvers and baselines with at most the error and at most the time of a point."""
     return [
         p
         for p in points
-        if models.truncation_of(p.model) is not None
+        if p.model not in models.NETWORKS
         and p.seconds <= point.seconds
         and p.error <= point.error
     ]
@@ -84,7 +85,7 @@ def describe_rivalry(points: Sequence[Point], truncation: int) -> str:
 
 def _describe_network(point: Point, points: Sequence[Point], truncation: int) -> str:
     name = f"{models.label(point.model)} ({_describe_point(point)})"
-    winners = solvers_that_beat(point, points)
+    winners = rivals_that_beat(point, points)
     if winners:
         cheapest = min(winners, key=lambda p: p.seconds)
         best = min(winners, key=lambda p: p.error)
@@ -93,9 +94,7 @@ def _describe_network(point: Point, points: Sequence[Point], truncation: int) ->
         )
         return f"{name} loses to {names}"
     as_good = [
-        p
-        for p in points
-        if models.truncation_of(p.model) is not None and p.error <= point.error
+        p for p in points if p.model not in models.NETWORKS and p.error <= point.error
     ]
     if not as_good:
         return f"{name} wins: no solver that was timed has as small an error"
@@ -109,11 +108,15 @@ def _describe_network(point: Point, points: Sequence[Point], truncation: int) ->
 
 def _describe_point(point: Point) -> str:
     error = f"{point.error:.2f}" if point.error else "the truth"
+    if point.model in models.BASELINES:
+        return error
     return f"{error} in {_describe_time(point.seconds)}"
 
 
 def _describe_solver(point: Point, truncation: int) -> str:
-    own = models.truncation_of(point.model) or 0
+    own = models.truncation_of(point.model)
+    if own is None:
+        return f"{models.label(point.model)} ({_describe_point(point)})"
     grid = "coarser " if own < truncation else "finer " if own > truncation else ""
     same = "" if grid else " of the same truncation"
     return f"the {grid}{models.label(point.model)}{same} ({_describe_point(point)})"

@@ -73,8 +73,15 @@ def error_against_cost(points: Mapping[str, Sequence[Point]]) -> "Figure":
     with figure_style():
         figure, axes = plt.subplots(1, 2, figsize=(11.0, 5.0), sharex=True, sharey=True)
         for ax, (kind, found) in zip(axes, points.items(), strict=True):
-            _draw_solvers(ax, [p for p in found if p.model not in models.NETWORKS])
+            _draw_solvers(ax, [p for p in found if models.truncation_of(p.model)])
             for p in found:
+                if p.model in models.BASELINES:
+                    ax.axhline(
+                        p.error,
+                        color=models.colour(p.model),
+                        ls=line_style(p.model),
+                        label=models.label(p.model),
+                    )
                 if p.model in models.NETWORKS:
                     ax.errorbar(
                         p.seconds,

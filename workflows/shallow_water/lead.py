@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workflows.shallow_water import models
-from workflows.shallow_water.cost import Point, solvers_that_beat
+from workflows.shallow_water.cost import Point, rivals_that_beat
 
 Facts = Mapping[str, Any]  # of JSON
 
@@ -33,7 +33,7 @@ def describe_best(scores: models.Scores, kind: str, truncation: int) -> str:
     best = best_network(scores, kind)
     on = models.KINDS[kind]
     if best is None:
-        return f"On {on} no network is finite to the end."
+        return f"On {on} no network stays finite."
     rivals = rivals_of(scores, truncation)
     days = [d for d in DAYS if models.error_of(scores, best, kind, d)]
     told = ", ".join(
@@ -95,9 +95,8 @@ def describe_guard(solver_share: float | None, steering: Facts) -> str:
 
 def describe_winners(points: Mapping[str, Sequence[Point]]) -> str:
     """Where the simulator beats what was learned, in error and time at once."""
-    return " ".join(
-        _describe_winners(kind, found) for kind, found in points.items() if found
-    )
+    words = [_describe_winners(kind, found) for kind, found in points.items()]
+    return " ".join(part for part in words if part)
 
 
 def best_network(scores: models.Scores, kind: str) -> str | None:
@@ -171,17 +170,25 @@ def _verdict(
 
 
 def _describe_winners(kind: str, points: Sequence[Point]) -> str:
-    networks = [p for p in points if p.model in models.NETWORKS]
-    beaten = [models.label(p.model) for p in networks if solvers_that_beat(p, points)]
-    free = [models.label(p.model) for p in networks if not solvers_that_beat(p, points)]
-    on = models.KINDS[kind]
-    if not beaten:
-        return f"On {on} no solver is as accurate as {_listed(free)} in as little time."
-    words = (
-        f"On {on} the simulator beats {_listed(beaten)}: some solver has no more error "
-        "in no more time"
-    )
-    return f"{words}; it does not beat {_listed(free)}." if free else f"{words}."
+    """Networks that a solver beats, that only a baseline beats, and the others."""
+    beaten, useless, free = list[str](), list[str](), list[str]()
+    for point in points:
+        if point.model in models.NETWORKS:
+            winners = [p.model for p in rivals_that_beat(point, points)]
+            group = beaten if models.solvers(winners) else useless if winners else free
+            group.append(models.label(point.model))
+    told = []
+    if beaten:
+        told.append(
+            f"the simulator beats {_listed(beaten)}: some solver has no more error in "
+            "no more time"
+        )
+    if useless:
+        verb = "is" if len(useless) == 1 else "are"
+        told.append(f"{_listed(useless)} {verb} no better than doing nothing")
+    if free:
+        told.append(f"no solver is as accurate as {_listed(free)} in as little time")
+    return f"On {models.KINDS[kind]} {'; '.join(told)}." if told else ""
 
 
 def _listed(words: Sequence[str]) -> str:

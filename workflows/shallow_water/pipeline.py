@@ -62,10 +62,11 @@ def run(config: ShallowWaterConfig, campaign: Campaign) -> str:
         networks=networks,
         blocks=ensemble.test,
     )
-    found = gather([summary, tuning, evaluation])
-    trainings = gather(networks)
     results = Results(
-        found[0], found[1], trainings, found[2], _describe(config, steered, selections)
+        *gather([summary, tuning, evaluation]),
+        trainings=gather(networks),
+        selections=gather(selections),
+        steered=steered,
     )
     return write_results(campaign.folder, config, results)
 
@@ -274,22 +275,3 @@ def _steer(
         overlap=False,
     )
     return steered, selections
-
-
-def _describe(
-    config: ShallowWaterConfig,
-    steered: Steered | None,
-    selections: Sequence[TaskFuture],
-) -> dict[str, object]:
-    """What steering did, for the report."""
-    return {
-        "mode": config.steering.mode,
-        "rounds": [
-            {
-                "members": config.steering.members,
-                "flagged_share": manifest.facts["flagged_share"],
-            }
-            for manifest in gather(selections)
-        ],
-        "reason": steered.reason if steered else "all members at once",
-    }

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from workflows.engine.report import (
 )
 from workflows.engine.run_sections import describe_run
 from workflows.engine.staging import describe_staging
+from workflows.engine.steering import Steered
 from workflows.shallow_water import cost, lead, models, sections
 from workflows.shallow_water.config import ShallowWaterConfig
 
@@ -31,13 +32,24 @@ Points = Mapping[str, Sequence[cost.Point]]
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What the tasks of a run found; steering has a mode, rounds and a reason."""
+    """What the tasks of a run found.
 
-    ensemble: Manifest
+    Attributes:
+        summary: of the whole ensemble: members, failed ones.
+        tuning: diffusion of each solver.
+        evaluation: scores, arrays and seconds of all models.
+        trainings: of the networks that were evaluated.
+        selections: of the members that a network chose, by round.
+        steered: how that ended; None without steering.
+    """
+
+    summary: Manifest
     tuning: Manifest
-    trainings: Sequence[Manifest]
     evaluation: Manifest
-    steering: Facts
+    _: KW_ONLY
+    trainings: Sequence[Manifest]
+    selections: Sequence[Manifest]
+    steered: Steered | None
 
 
 def write_results(folder: Path, config: ShallowWaterConfig, results: Results) -> str:
@@ -107,14 +119,27 @@ def _summary(
     return complete_summary(
         run,
         metrics_of(
-            results.evaluation.facts, results.ensemble.facts, config.flow.truncation
+            results.evaluation.facts, results.summary.facts, config.flow.truncation
         ),
         {**results.evaluation.timings, **trainings},
         truncation=config.flow.truncation,
         truth_truncation=config.flow.truth_truncation,
         parameters=parameters,
-        steering=dict(results.steering),
+        steering=_steering(config, results),
     )
+
+
+def _steering(config: ShallowWaterConfig, results: Results) -> dict[str, Any]:
+    """Mode, rounds and why they ended; JSON values."""
+    rounds: list[Any] = [dict(selection.facts) for selection in results.selections]
+    return {
+        "mode": config.steering.mode,
+        "rounds": [
+            {"members": len(told["chosen"]), "flagged_share": told["flagged_share"]}
+            for told in rounds
+        ],
+        "reason": results.steered.reason if results.steered else "",
+    }
 
 
 def _lead(
@@ -127,12 +152,12 @@ def _lead(
     share: Any = evaluation.get("solver_share")
     paragraphs = [
         lead.describe_ensemble(
-            results.ensemble.facts, flow.truncation, flow.truth_truncation, flow.days
+            results.summary.facts, flow.truncation, flow.truth_truncation, flow.days
         ),
         *(lead.describe_best(scores, kind, flow.truncation) for kind in models.KINDS),
         lead.describe_correction(scores, flow.truncation, cost.DAY),
         lead.describe_winners(points),
-        lead.describe_guard(share, results.steering),
+        lead.describe_guard(share, _steering(config, results)),
     ]
     return [paragraph for paragraph in paragraphs if paragraph]
 
@@ -149,7 +174,10 @@ def _sections(
         sections.describe_scales(arrays, facts, truncation),
         sections.describe_cost(points, truncation),
         sections.describe_training(
-            events, results.tuning.facts, results.ensemble.facts, results.steering
+            events,
+            results.tuning.facts,
+            results.summary.facts,
+            _steering(config, results),
         ),
         describe_staging(events, store_bytes(store_of(folder))),
         *describe_run(folder),

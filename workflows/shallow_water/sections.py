@@ -53,8 +53,8 @@ def describe_errors(arrays: figures.Arrays, facts: Facts) -> Section:
         [
             "Relative L2 error of vorticity on the sphere, against the truth cut to "
             "the waves of the networks. Persistence keeps the first state, climatology "
-            "is the mean of the training flows: a forecast must beat both. Solvers "
-            "start from the same states with fewer waves."
+            "is the mean of the training flows of the kind; a forecast must beat both. "
+            "Solvers start from the same states with fewer waves."
         ],
         [
             Illustration(
@@ -141,7 +141,7 @@ def describe_training(
     ]
     return Section(
         "How the models were fitted",
-        figures=pictures if names else [],
+        figures=pictures,
         tables=[
             tables.tuning_table(tuning),
             *([tables.steering_table(steering)] if steering["rounds"] else []),

@@ -55,7 +55,7 @@ def horizon_table(facts: Facts, last_lead_h: float) -> Grid:
     """How long each model beats climatology, and what it does to scales and mass."""
     found = {*facts["horizon_h"], *facts["spectrum_ratio"], *facts["mass_drift"]}
     rows = []
-    for model in models.ordered(found):
+    for model in models.ordered(found - {"climatology"}):
         row = [models.label(model)]
         for kind in models.KINDS:
             horizon = facts["horizon_h"].get(model, {}).get(kind)
@@ -70,7 +70,7 @@ def horizon_table(facts: Facts, last_lead_h: float) -> Grid:
     return Grid(
         ["model", *header, "largest mass drift"],
         rows,
-        "Horizon: first lead with a larger mean error than climatology. Spectrum: "
+        "Horizon: last lead with a smaller mean error than climatology. Spectrum: "
         f"lowest and highest ratio on day {cost.DAY} up to two thirds of the "
         "truncation. Mass: relative change.",
     )
@@ -105,7 +105,7 @@ def steering_table(steering: Facts) -> Grid:
     return Grid(
         ["round", "members added", "candidates that the guard stopped"],
         rows,
-        f"Steering ({steering['mode']} members): {steering['reason']}",
+        f"Steering ({steering['mode']} members) ended: {steering['reason']}.",
     )
 
 

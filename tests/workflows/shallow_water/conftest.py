@@ -1,7 +1,5 @@
-"""A small ensemble with networks that have learned a little from it, on disk.
-
-And an evaluation of made-up numbers, as the task writes it, for the report.
-"""
+"""A small ensemble on disk, a network that has learned a little from it; and the files
+and facts of an evaluation, made up, that the tests of the report share."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +10,28 @@ from workflows.shallow_water import learning, steps
 from workflows.shallow_water.fields import FlowRecord
 
 SEED, BLOCK, TRAINING, MEMBERS = 3, 4, 8, 12
+N_LATITUDES, N_LONGITUDES, DEGREES = 8, 16, 43
+ERRORS = {
+    "persistence": 0.8,
+    "climatology": 0.9,
+    "solver_t31": 0.5,
+    "solver_t42": 0.3,
+    "solver_t63": 0.1,
+    "sfno": 0.4,
+    "unet": 0.35,
+    "hybrid": 0.2,
+    "guarded": 0.36,
+}
+SECONDS = {
+    "solver_t31": 1e-3,
+    "solver_t42": 4e-3,
+    "solver_t63": 2e-2,
+    "solver_t85": 6e-2,
+    "sfno": 6e-3,
+    "unet": 2e-3,
+    "hybrid": 1e-2,
+    "guarded": 5e-3,
+}
 
 
 def no_log(record):
@@ -76,30 +96,6 @@ def networks(run_folder, flow, blocks, tuning):
         )
         for name in ("unet", "hybrid")
     ]
-
-
-N_LATITUDES, N_LONGITUDES, DEGREES = 8, 16, 43
-ERRORS = {
-    "persistence": 0.8,
-    "climatology": 0.9,
-    "solver_t31": 0.5,
-    "solver_t42": 0.3,
-    "solver_t63": 0.1,
-    "sfno": 0.4,
-    "unet": 0.35,
-    "hybrid": 0.2,
-    "guarded": 0.36,
-}
-SECONDS = {
-    "solver_t31": 1e-3,
-    "solver_t42": 4e-3,
-    "solver_t63": 2e-2,
-    "solver_t85": 6e-2,
-    "sfno": 6e-3,
-    "unet": 2e-3,
-    "hybrid": 1e-2,
-    "guarded": 5e-3,
-}
 
 
 @pytest.fixture(autouse=True)
