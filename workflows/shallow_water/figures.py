@@ -99,6 +99,7 @@ def error_against_cost(points: Mapping[str, Sequence[Point]]) -> "Figure":
             )
         axes[0].set(xscale="log", yscale="log", ylabel=f"{_MEASURED} on day 5")
         axes[0].margins(0.12)
+        plain_ticks(axes[0].xaxis)
         plain_ticks(axes[0].yaxis)
         add_legend(figure)
         return figure
