@@ -42,10 +42,12 @@ def training_curves(
             stages = _stages(epochs)
             done = [epoch for stage in stages for epoch in stage]
             shares = [(k + 1) / len(done) for k in range(len(done))]
+            # a line through one epoch would not be seen
+            marker = "." if len(done) == 1 else ""
             for key, style in ((held_out, "-"), (training, ":")):
                 curve = [epoch[key] for epoch in done]
                 label = name if key == held_out else None
-                ax.plot(shares, curve, style, color=colour, label=label)
+                ax.plot(shares, curve, marker + style, color=colour, label=label)
             begun = 0
             for stage in stages[:-1]:
                 begun += len(stage)

@@ -97,8 +97,10 @@ def error_against_cost(points: Mapping[str, Sequence[Point]]) -> "Figure":
                 title=models.KINDS[kind],
                 xlabel="seconds per simulated day of a member, one core",
             )
+            ax.tick_params(axis="x", labelsize=8)
         axes[0].set(xscale="log", yscale="log", ylabel=f"{_MEASURED} on day 5")
         axes[0].margins(0.12)
+        plain_ticks(axes[0].xaxis)
         plain_ticks(axes[0].yaxis)
         add_legend(figure)
         return figure

@@ -52,3 +52,9 @@ def test_a_new_stage_goes_on_and_is_marked(draw):
     assert list(held_out.get_xdata()) == pytest.approx([1 / 3, 2 / 3, 1.0])
     assert mark.get_xdata()[0] == pytest.approx(1.0)
     assert mark.get_ydata()[0] == 0.3
+
+
+def test_a_training_of_one_epoch_is_seen(draw):
+    held_out, _ = draw([epoch(1, 0.5, epochs=1)], "net")
+    assert held_out.get_marker() == "."
+    assert draw([epoch(1, 0.5), epoch(2, 0.4)], "net")[0].get_marker() == "None"
