@@ -1,6 +1,7 @@
-"""Wall time and memory of the main job as a user starts it.
+"""Wall time and memory of the workflows as a user starts them.
 
     python -m benchmarks.main_job [--markdown] [--sizes smoke standard]
+                                  [--workflows hanford shallow_water]
 
 Memory is the largest sum of the proportional set sizes of all its processes, sampled.
 """
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +18,10 @@ import psutil
 
 from benchmarks.rows import parser_of, print_row
 
-LIMITS = {"smoke": "40 s", "standard": "360 s, 3 GiB", "full": "none"}
+LIMITS = {
+    "hanford": {"smoke": "40 s", "standard": "360 s, 3 GiB", "full": "none"},
+    "shallow_water": {"smoke": "40 s", "standard": "600 s", "full": "none"},
+}
 SECONDS_BETWEEN_SAMPLES = 0.25
 
 
@@ -28,24 +33,25 @@ class Usage(NamedTuple):
 
 
 def main() -> None:
-    """Prints a line or a table row per size and site."""
+    """Prints a line or a table row per workflow, size and site."""
     parser = parser_of(str(__doc__))
     parser.add_argument("--sizes", nargs="+", default=["smoke", "standard"])
+    parser.add_argument("--workflows", nargs="+", default=list(LIMITS))
     arguments = parser.parse_args()
-    for size in arguments.sizes:
-        for site in ("laptop", "laptop_htex"):
-            usage = measure(size, site)
-            row = (
-                f"python -m workflows.hanford --size {size} --site {site}",
-                f"{usage.seconds:.1f} s, {usage.gibibytes:.2f} GiB",
-                f"limit: {LIMITS[size]}",
-                "–",
-            )
-            print_row(row, markdown=arguments.markdown)
+    sites = ("laptop", "laptop_htex")
+    for workflow, size, site in product(arguments.workflows, arguments.sizes, sites):
+        usage = measure(workflow, size, site)
+        row = (
+            f"python -m workflows.{workflow} --size {size} --site {site}",
+            f"{usage.seconds:.1f} s, {usage.gibibytes:.2f} GiB",
+            f"limit: {LIMITS[workflow][size]}",
+            "–",
+        )
+        print_row(row, markdown=arguments.markdown)
 
 
-def measure(size: str, site: str) -> Usage:
-    """Runs the job in a scratch folder.
+def measure(workflow: str, size: str, site: str) -> Usage:
+    """Runs a job in a scratch folder.
 
     Raises:
         RuntimeError: the job failed.
@@ -56,7 +62,7 @@ def measure(size: str, site: str) -> Usage:
         with output.open("wb") as stream:
             began, peak = time.perf_counter(), 0
             job = subprocess.Popen(
-                [sys.executable, "-m", "workflows.hanford", *words],
+                [sys.executable, "-m", f"workflows.{workflow}", *words],
                 stdout=stream,
                 stderr=stream,
             )

@@ -146,11 +146,8 @@ class FlowNetwork(nn.Module):
         self.network.to(harmonics.device)
 
     def base(self, state: Tensor) -> Tensor:
-        """B x: the state itself, or what the coarse model makes of it (no gradient)."""
-        if self.advance is None:
-            return state
-        with torch.no_grad():
-            return self.advance(state)
+        """B x: the state itself, or what the coarse model makes of it."""
+        return state if self.advance is None else self.advance(state)
 
     def output(self, state: Tensor, base: Tensor) -> Tensor:
         """N: fields (batch, 3, lat, lon) in units of the residual."""
@@ -165,15 +162,14 @@ class FlowNetwork(nn.Module):
         """What the output should be, without its area mean."""
         return self.harmonics.synthesise(_without_mean(after - base)) / self.residual
 
-    def change(self, state: Tensor, base: Tensor) -> Tensor:
-        """R N: what the network adds to the base, coefficients."""
-        fields = self.output(state, base) * self.residual
-        return _without_mean(self.harmonics.analyse(fields))
+    def change(self, output: Tensor) -> Tensor:
+        """R N: what an output adds to the base, coefficients."""
+        return _without_mean(self.harmonics.analyse(output * self.residual))
 
     def forward(self, state: Tensor) -> Tensor:
         """Coefficients an interval later."""
         base = self.base(state)
-        return base + self.change(state, base)
+        return base + self.change(self.output(state, base))
 
 
 def _without_mean(coefficients: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
-"""Training of flow networks: one interval from the truth, then from their own states.
+"""Training of flow networks: on single intervals, then on several in a row.
 
-Stage 0 learns pairs x(t), x(t + D) of simulated flows. Each further stage first rolls
-the network out along the flows, starting again from the truth now and then, and learns
-to return from where it came to x(t + D): the errors that it meets when it runs freely
-become part of its training. No gradient goes through a rollout, so that a stage costs
-as much per step as the first. Sources: Ross, Gordon and Bagnell (2011),
-arXiv:1011.0686; Brandstetter, Worrall and Welling (2022), arXiv:2202.03376.
+The first stage learns pairs x(t), x(t + D) of simulated flows. The second rolls the
+network out from the truth over some intervals and learns from the error at each of
+them, with gradients through all, also through a coarse model below the network: an
+error that would grow is charged with its growth. Sources: Brandstetter, Worrall and
+Welling (2022), arXiv:2202.03376, on what is missing without; Kochkov et al. (2021),
+doi:10.1073/pnas.2101784118, for gradients through the solver.
 """
 
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ from simulators.sphere import Grid, power_spectrum
 from surrogates.sphere.flow import FlowNetwork
 from surrogates.training import Log, TrainingSettings, fit
 
-AT_ONCE = 64  # pairs of a rollout or an evaluation
-LARGEST_ERROR = 2.0  # of a rolled state, in units of the residual; beyond is hopeless
+AT_ONCE = 64  # pairs of an evaluation
+ROLLOUT_RATE = 0.3  # largest learning rate of the second stage, as a share of the first
 # mean square change, in units of all pairs' mean, of pairs that count half
 QUIET = 0.05
 
@@ -39,16 +39,14 @@ class FlowSchedule:
     """How long a flow network trains.
 
     Attributes:
-        first: stage 0.
-        rollout_steps: optimiser steps of each further stage.
-        rollout_stages: number of those.
-        rollout_length: intervals between two starts from the truth, on average.
+        first: the stage of single intervals.
+        rollout_steps: optimiser steps of the second stage; 0 leaves it out.
+        rollout_length: its intervals in a row.
     """
 
     first: TrainingSettings
-    rollout_steps: int
-    rollout_stages: int
-    rollout_length: float = 4.0
+    rollout_steps: int = 0
+    rollout_length: int = 4
 
 
 def flow_pairs(network: FlowNetwork, flows: Tensor) -> FlowPairs:
@@ -82,24 +80,54 @@ def train_flow_network(
         DivergenceError: the loss became non-finite.
         ValueError: a checkpoint is of other data or settings.
     """
-    truth, held_out = flow_pairs(network, flows), flow_pairs(network, shown)
-    files = [
-        checkpoint.with_suffix(f".{stage}.pt") if stage else checkpoint
-        for stage in range(schedule.rollout_stages + 1)
-    ]
-    begun = max((k for k, file in enumerate(files) if file.exists()), default=0)
-    for stage in range(max(begun - 1, 0), len(files)):
-        # the stage before the last one begun is complete: it is loaded, not trained
-        pairs, settings = truth, schedule.first
-        if stage:
-            settings = replace(settings, steps=schedule.rollout_steps)
-            if stage >= begun:
-                pairs = _rolled_pairs(network, flows, truth, schedule, stage)
-        _train(network, pairs, settings, files[stage], data_digest, held_out, log)
+    held_out, first = flow_pairs(network, shown), schedule.first
+    stages = [(1, first, checkpoint)]
+    if schedule.rollout_steps:
+        settings = replace(
+            first,
+            steps=schedule.rollout_steps,
+            learning_rate=ROLLOUT_RATE * first.learning_rate,
+        )
+        file = checkpoint.with_suffix(".rollout.pt")
+        stages.append((schedule.rollout_length, settings, file))
+    for length, settings, file in stages:  # a complete stage is loaded, not trained
+        windows = _windows(network, flows, length)
+        _train(network, windows, settings, file, data_digest, held_out, log)
 
 
-def relative_squared_error(output: Tensor, target: Tensor, grid: Grid) -> Tensor:
-    """Mean over pairs of I((output - target)^2)/(I(target^2) + 0.05), I the area mean.
+class _Windows(NamedTuple):
+    """Where rollouts of some intervals begin, and what the base makes of them.
+
+    Attributes:
+        flows: (members, times, 3, l, m).
+        bases: after the first interval, (members, windows, 3, l, m).
+        sizes: mean square error of the base alone, in units of the residual, after
+            each interval, (intervals, members, windows).
+    """
+
+    flows: Tensor
+    bases: Tensor
+    sizes: Tensor
+
+
+def _windows(network: FlowNetwork, flows: Tensor, length: int) -> _Windows:
+    n_members, n_windows = len(flows), flows.shape[1] - length
+    first = state = _bases(network, flows[:, :n_windows].flatten(0, 1))
+    sizes = []
+    for k in range(length):
+        if k:
+            state = _bases(network, state)
+        missing = flows[:, k + 1 : k + 1 + n_windows].flatten(0, 1) - state
+        sizes.append((_power(missing) / network.residual.flatten() ** 2).mean(-1))
+    shape = (n_members, n_windows)
+    first = first.reshape(*shape, *flows.shape[2:])
+    return _Windows(flows, first, torch.stack(sizes).reshape(length, *shape))
+
+
+def relative_squared_error(
+    output: Tensor, target: Tensor, size: Tensor, grid: Grid
+) -> Tensor:
+    """Mean over pairs of I((output - target)^2)/(size + 0.05), I the area mean.
 
     A flow that is about to break changes little at first, and errors made then grow
     with it: an absolute loss hardly sees them. On perturbed jets at T42 an equally long
@@ -109,7 +137,8 @@ def relative_squared_error(output: Tensor, target: Tensor, grid: Grid) -> Tensor
     Args:
         output: (pairs, 3, lat, lon), in units of the residual.
         target: of the same shape.
-        grid: of both.
+        size: mean square error that each pair has without the network, (pairs,).
+        grid: of output and target.
 
     Returns:
         Scalar, float64.
@@ -117,31 +146,41 @@ def relative_squared_error(output: Tensor, target: Tensor, grid: Grid) -> Tensor
     Raises:
         ValueError: if the shapes differ, which would broadcast silently.
     """
-    if output.shape != target.shape:
+    if output.shape != target.shape or size.shape != output.shape[:1]:
         raise ValueError(
-            "output and target must have one shape; got "
-            f"{tuple(output.shape)} and {tuple(target.shape)}."
+            "output and target must have one shape, and each pair a size; got "
+            f"{tuple(output.shape)}, {tuple(target.shape)} and {tuple(size.shape)}."
         )
-    error, size = (grid.area_mean(x**2).mean(dim=-1) for x in (output - target, target))
+    error = grid.area_mean((output - target) ** 2).mean(dim=-1)
     return (error / (size + QUIET)).mean()
 
 
 def _train(
     network: FlowNetwork,
-    pairs: FlowPairs,
+    windows: _Windows,
     settings: TrainingSettings,
     checkpoint: Path,
     data_digest: str,
     held_out: FlowPairs,
     log: Log,
 ) -> None:
+    flows, bases, sizes = windows
+    n_members, n_windows = bases.shape[:2]
+
     def loss(_: nn.Module, picks: Tensor) -> Tensor:
-        before, base, after = (x[picks] for x in pairs)
-        return relative_squared_error(
-            network.output(before, base),
-            network.target(base, after),
-            network.harmonics.grid,
-        )
+        member, time = picks // n_windows, picks % n_windows
+        state, losses = flows[member, time], []
+        for k, size in enumerate(sizes):
+            base = network.base(state) if k else bases[member, time]
+            output = network.output(state, base)
+            state = base + network.change(output)
+            target = network.target(base, flows[member, time + k + 1])
+            losses.append(
+                relative_squared_error(
+                    output, target, size[member, time], network.harmonics.grid
+                )
+            )
+        return torch.stack(losses).mean()
 
     def evaluate(mean_loss: float) -> dict[str, object]:
         skill = one_step_skill(network, held_out)
@@ -157,14 +196,14 @@ def _train(
     fit(
         network.network,
         loss,
-        len(pairs.before),
+        n_members * n_windows,
         settings,
         checkpoint,
         data_digest,
         evaluate=evaluate,
         label=label,
         log=log,
-        identity={"shape": asdict(shape)},
+        identity={"shape": asdict(shape), "intervals": len(sizes)},
     )
 
 
@@ -173,7 +212,7 @@ def one_step_skill(network: FlowNetwork, pairs: FlowPairs) -> Tensor:
     errors, changes = [], []
     with torch.no_grad():
         for before, base, after in _parts(pairs):
-            found = base + network.change(before, base)
+            found = base + network.change(network.output(before, base))
             errors.append(_power(found - after))
             changes.append(_power(before - after))
     return 1 - torch.cat(errors).sum(0) / torch.cat(changes).sum(0)
@@ -190,40 +229,3 @@ def _power(coefficients: Tensor) -> Tensor:
 
 def _parts(pairs: FlowPairs) -> Iterator[tuple[Tensor, ...]]:
     return zip(*(torch.split(x, AT_ONCE) for x in pairs), strict=True)
-
-
-def _rolled_pairs(
-    network: FlowNetwork,
-    flows: Tensor,
-    truth: FlowPairs,
-    schedule: FlowSchedule,
-    stage: int,
-) -> FlowPairs:
-    """As many pairs as the truth has, from states that the network reaches itself."""
-    generator = torch.Generator().manual_seed(schedule.first.seed + stage)
-    n_members, n_times = flows.shape[:2]
-    state, found = flows[:, 0], []
-    with torch.no_grad():
-        for time in range(n_times - 1):
-            base = _bases(network, state)
-            pairs = FlowPairs(state, base, flows[:, time + 1])
-            found.append(pairs)
-            change = torch.cat([network.change(*part[:2]) for part in _parts(pairs)])
-            afresh = torch.rand(n_members, generator=generator)
-            afresh = (afresh < 1 / schedule.rollout_length).to(state.device)
-            afresh |= ~_is_near(network, pairs)
-            state = torch.where(
-                afresh[:, None, None, None], flows[:, time + 1], base + change
-            )
-    rolled = FlowPairs(
-        *(torch.stack(x, dim=1).flatten(0, 1) for x in zip(*found, strict=True))
-    )
-    near = _is_near(network, rolled)[:, None, None, None]
-    return FlowPairs(*(torch.where(near, *x) for x in zip(rolled, truth, strict=True)))
-
-
-def _is_near(network: FlowNetwork, pairs: FlowPairs) -> Tensor:
-    """Whether the way back to the truth is short enough to be learned, (pairs,)."""
-    missing = _power(pairs.after - pairs.base).sqrt() / network.residual.flatten()
-    near: Tensor = (missing <= LARGEST_ERROR).all(dim=-1)  # not so where NaN
-    return near

@@ -67,7 +67,7 @@ class TrainConfig(Section):
     sfno_depth: int = Field(default=4, ge=1, description="blocks")
     steps: int = Field(default=800, ge=1, description="optimiser steps on the truth")
     rollout_steps: int = Field(
-        default=0, ge=0, description="further steps on the network's own states"
+        default=0, ge=0, description="further steps on four intervals in a row"
     )
     batch_size: int = Field(default=4, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0, allow_inf_nan=False)
@@ -81,6 +81,9 @@ class HybridConfig(Section):
     width: int = Field(default=16, ge=1)
     depth: int = Field(default=1, ge=1)
     steps: int = Field(default=800, ge=0, description="optimiser steps; 0 for none")
+    rollout_steps: int = Field(
+        default=0, ge=0, description="further steps on four intervals in a row"
+    )
 
 
 class SteeringConfig(Section):

@@ -23,7 +23,6 @@ from surrogates.sphere import (
     train_flow_network,
 )
 from surrogates.sphere.flow_guard import QUANTITIES, Guard, roll_out_guarded
-from surrogates.training import TrainingSettings
 from workflows.engine.arrays import read_arrays
 from workflows.engine.artefacts import Manifest, digest_of
 from workflows.engine.events import Log
@@ -58,8 +57,7 @@ class NetworkRecord:
     corrects: bool
     members: int
     shown_members: tuple[int, ...]
-    settings: TrainingSettings
-    rollout_steps: int
+    schedule: FlowSchedule
     threads: int
 
 
@@ -111,12 +109,12 @@ def fit_network(
     )
     base = before if advance is None else advance(before)
     scales = measure_scales(harmonics, before, base, after)
-    generator = torch.Generator().manual_seed(record.settings.seed)
+    generator = torch.Generator().manual_seed(record.schedule.first.seed)
     network = FlowNetwork(harmonics, shape, scales, advance, generator)
     train_flow_network(
         network,
         flows,
-        FlowSchedule(record.settings, record.rollout_steps, bool(record.rollout_steps)),
+        record.schedule,
         training.checkpoint,
         training.data_digest,
         shown=shown,

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from surrogates.sphere import FlowSchedule
 from surrogates.training import TrainingSettings
 from workflows.engine.campaign import Campaign, TaskFuture, gather
 from workflows.engine.ensemble_files import largest_file_bytes
@@ -34,7 +35,8 @@ from workflows.shallow_water.report import Results, write_results
 from workflows.shallow_water.steps import BlockRecord, SummaryRecord, TuningRecord
 
 TUNED_ON = 8  # training members
-N_SHOWN = 8  # test members whose one-step skill a training curve shows
+N_SHOWN = 2  # test members whose one-step skill a training curve shows
+N_EPOCHS = 20  # points of that curve, and checkpoints, per stage
 
 
 def run(config: ShallowWaterConfig, campaign: Campaign) -> str:
@@ -170,14 +172,17 @@ def _summarise(ensemble: _Ensemble, test: Sequence[TaskFuture] = ()) -> TaskFutu
     )
 
 
-def _train(ensemble: _Ensemble, network: Network, steps: int) -> TaskFuture:
+def _train(
+    ensemble: _Ensemble, network: Network, steps: int, rollout_steps: int = 0
+) -> TaskFuture:
     """A network that carries a flow ahead by itself."""
     train = ensemble.config.train
     width, depth = {
         "unet": (train.unet_width, train.unet_depth),
         "sfno": (train.sfno_width, train.sfno_depth),
     }[network]
-    record = _network_record(ensemble, network, network, width, depth, steps)
+    schedule = _schedule(ensemble, steps, rollout_steps)
+    record = _network_record(ensemble, network, network, width, depth, schedule)
     return ensemble.campaign.submit(
         tasks.train_network, record, blocks=[*ensemble.training, *ensemble.test]
     )
@@ -186,8 +191,9 @@ def _train(ensemble: _Ensemble, network: Network, steps: int) -> TaskFuture:
 def _train_hybrid(ensemble: _Ensemble, tuning: TaskFuture) -> TaskFuture:
     """The network that corrects the coarse model; learns from the first members."""
     hybrid = ensemble.config.hybrid
+    schedule = _schedule(ensemble, hybrid.steps, hybrid.rollout_steps)
     record = _network_record(
-        ensemble, "hybrid", hybrid.network, hybrid.width, hybrid.depth, hybrid.steps
+        ensemble, "hybrid", hybrid.network, hybrid.width, hybrid.depth, schedule
     )
     return ensemble.campaign.submit(
         tasks.train_network,
@@ -197,15 +203,26 @@ def _train_hybrid(ensemble: _Ensemble, tuning: TaskFuture) -> TaskFuture:
     )
 
 
+def _schedule(ensemble: _Ensemble, steps: int, rollout_steps: int) -> FlowSchedule:
+    train = ensemble.config.train
+    settings = TrainingSettings(
+        steps,
+        train.batch_size,
+        train.learning_rate,
+        ensemble.campaign.seed,
+        epoch_steps=max(1, steps // N_EPOCHS),
+    )
+    return FlowSchedule(settings, rollout_steps)
+
+
 def _network_record(
     ensemble: _Ensemble,
     name: str,
     network: Network,
     width: int,
     depth: int,
-    steps: int,
+    schedule: FlowSchedule,
 ) -> NetworkRecord:
-    train = ensemble.config.train
     return NetworkRecord(
         name=name,
         flow=ensemble.flow,
@@ -215,11 +232,8 @@ def _network_record(
         corrects=name == "hybrid",
         members=ensemble.n_training,
         shown_members=ensemble.test_members[:N_SHOWN],
-        settings=TrainingSettings(
-            steps, train.batch_size, train.learning_rate, ensemble.campaign.seed
-        ),
-        rollout_steps=train.rollout_steps,
-        threads=train.threads,
+        schedule=schedule,
+        threads=ensemble.config.train.threads,
     )
 
 
@@ -233,7 +247,10 @@ def _steer(
     def learn(_round: int = 0, _tasks: Sequence[TaskFuture] = ()) -> TaskFuture:
         if ensemble.n_training < config.ensemble.training_members:
             return _train(ensemble, train.networks[0], steering.steps)
-        ensemble.networks += [_train(ensemble, n, train.steps) for n in train.networks]
+        ensemble.networks += [
+            _train(ensemble, network, train.steps, train.rollout_steps)
+            for network in train.networks
+        ]
         return ensemble.networks[0]
 
     if steering.mode == "none":

@@ -5,6 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from surrogates.sphere import FlowSchedule
 from surrogates.training import TrainingSettings
 from workflows.shallow_water import learning, steps
 from workflows.shallow_water.fields import FlowRecord
@@ -85,8 +86,7 @@ def networks(run_folder, flow, blocks, tuning):
                 corrects=name == "hybrid",
                 members=TRAINING,
                 shown_members=(8, 9),
-                settings=TrainingSettings(12, 4, 2e-3, SEED),
-                rollout_steps=0,
+                schedule=FlowSchedule(TrainingSettings(12, 4, 2e-3, SEED)),
                 threads=1,
             ),
             run_folder,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from surrogates.sphere import roll_out
+from surrogates.sphere import FlowSchedule, roll_out
 from surrogates.sphere.flow_guard import QUANTITIES
 from surrogates.training import TrainingSettings
 from workflows.engine.arrays import write_arrays
@@ -107,8 +107,7 @@ def test_training_again_gives_the_same_network(run_folder, flow, networks, block
         corrects=False,
         members=8,
         shown_members=(8, 9),
-        settings=TrainingSettings(12, 4, 2e-3, SEED),
-        rollout_steps=0,
+        schedule=FlowSchedule(TrainingSettings(12, 4, 2e-3, SEED)),
         threads=1,
     )
     again = learning.train_network(record, run_folder, print, blocks=blocks)
