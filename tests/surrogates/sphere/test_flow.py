@@ -140,20 +140,21 @@ def test_a_checkpoint_of_another_grid_is_refused(t10):
         flow_network_of(state, t21, None)
 
 
-def test_the_loss_weighs_areas_and_the_size_of_the_change():
+def test_the_loss_weighs_areas_and_what_is_missing():
     grid = gauss_grid(2, 4)
-    target = torch.ones(2, 3, 2, 4)
-    target[1] *= 2
+    target = torch.zeros(2, 3, 2, 4)
     output = target.clone()
-    output[:, 0, 0] += 1  # one channel of three, on half of the sphere
-    expected = (1 / 6 / 1.05 + 1 / 6 / 4.05) / 2
-    size = torch.tensor([1.0, 4.0])
+    output[:, 0, 0] += 1  # zonal, one channel of three, on half of the sphere
+    output[:, 1, 0] += torch.tensor([1.0, -1, 1, -1])  # a wave as large
+    size = torch.full((2, 3, 2), 4.0)
+    size[1, 0] = torch.tensor([1.0, 16.0])
+    zonal, wave = (0.5 / 4 + 0.5) / 12, (0.5 / 4 + 0.5 / 4) / 12
     loss = relative_squared_error(output, target, size, grid)
-    assert float(loss) == pytest.approx(expected, rel=1e-6)
+    assert float(loss) == pytest.approx(zonal + wave, rel=1e-6)
     with pytest.raises(ValueError, match="one shape"):
         relative_squared_error(output, target[:1], size, grid)
-    with pytest.raises(ValueError, match="each pair a size"):
-        relative_squared_error(output, target, size[:1], grid)
+    with pytest.raises(ValueError, match="two sizes"):
+        relative_squared_error(output, target, size[..., :1], grid)
 
 
 def test_training_learns_diffusion(t10, tmp_path):
@@ -174,19 +175,24 @@ def test_the_loss_of_rollouts_is_that_of_the_network_run_freely(t10, tmp_path):
     records = []
     plan = FlowSchedule(first, rollout_steps=1, rollout_length=2)
     train(network, flows, tmp_path / "flow.pt", plan, records.append)
-    losses = []
-    for time in range(3):
-        found = roll_out(network, flows[:, time], 2)
-        for lead in (1, 2):
-            truth = flows[:, time + lead]
-            error, size = (
-                (power_spectrum(x)[..., 1:].sum(-1) / network.residual.flatten() ** 2)
-                for x in (found[:, lead] - truth, flows[:, time] - truth)
-            )
-            losses.append(error.mean(-1) / (size.mean(-1) + 0.05))
+    errors, sizes = [], []
+    for lead in (1, 2):
+        for time in range(3):
+            found, truth = roll_out(network, flows[:, time], 2), flows[:, time + lead]
+            errors.append(parts(found[:, lead] - truth))
+            sizes.append(parts(flows[:, time] - truth))
+    errors, sizes = (torch.stack(x).reshape(2, 24, 3, 2) for x in (errors, sizes))
+    quiet = torch.tensor([0.02, 0.0005]) * sizes.mean(1, keepdim=True)
+    expected = float((errors / (sizes + quiet)).mean())
     # the network's output also has scales beyond the truncation, which are charged
-    expected = float(torch.stack(losses).mean())
     assert records[-1]["training_loss"] == pytest.approx(expected, rel=0.05)
+
+
+def parts(coefficients):
+    """Power of zonal mean and waves, without the mean, (..., 3, 2)."""
+    power = power_spectrum(coefficients)[..., 1:].sum(-1)
+    zonal = coefficients[..., 1:, 0].abs().square().sum(-1) / 2
+    return torch.stack((zonal, power - zonal), dim=-1)
 
 
 def test_gradients_of_a_rollout_go_through_the_coarse_model(t10, tmp_path):
