@@ -48,9 +48,9 @@ class EnsembleConfig(settings.EnsembleConfig):
 
     min_training_members: ClassVar[int] = 4
 
-    members: Annotated[settings.Members, Field(ge=8)] = 128
+    members: Annotated[settings.Members, Field(ge=8)] = 96
     test_members: Annotated[settings.TestMembers, Field(ge=4)] = 16
-    block: settings.Block = 16
+    block: settings.Block = 8
 
 
 class TrainConfig(Section):
@@ -65,7 +65,7 @@ class TrainConfig(Section):
     unet_depth: int = Field(default=3, ge=1, description="halvings of the grid")
     sfno_width: int = Field(default=24, ge=1, description="channels of a block")
     sfno_depth: int = Field(default=4, ge=1, description="blocks")
-    steps: int = Field(default=800, ge=1, description="optimiser steps on the truth")
+    steps: int = Field(default=500, ge=1, description="optimiser steps on the truth")
     rollout_steps: int = Field(
         default=0, ge=0, description="further steps on four intervals in a row"
     )
@@ -80,7 +80,7 @@ class HybridConfig(Section):
     network: Network = "unet"
     width: int = Field(default=16, ge=1)
     depth: int = Field(default=1, ge=1)
-    steps: int = Field(default=800, ge=0, description="optimiser steps; 0 for none")
+    steps: int = Field(default=400, ge=0, description="optimiser steps; 0 for none")
     rollout_steps: int = Field(
         default=0, ge=0, description="further steps on four intervals in a row"
     )
@@ -96,7 +96,7 @@ class SteeringConfig(Section):
     )
     rounds: int = Field(default=1, ge=1, description="times that members are added")
     members: int = Field(default=16, ge=1, description="added in each round")
-    candidates: int = Field(default=64, ge=1, description="rollouts to choose from")
+    candidates: int = Field(default=32, ge=1, description="rollouts to choose from")
     steps: int = Field(
         default=300, ge=1, description="of the trainings before the last"
     )

@@ -48,7 +48,7 @@ from workflows.shallow_water.fields import (
 )
 
 # order, e-folding time [h] of the shortest wave
-DIFFUSIONS = ((4, 28.0), (4, 100.0), (8, 2.0), (8, 8.0), (8, 28.0))
+DIFFUSIONS = ((4, 28.0), (8, 2.0), (8, 8.0), (8, 28.0))
 TUNING_DAY = 5
 
 

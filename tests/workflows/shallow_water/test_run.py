@@ -102,9 +102,9 @@ def test_a_killed_run_continues_to_the_same_bits(undisturbed, job, tmp_path):
     [
         ("flow.truncation=85", "flow.truth_truncation must be above flow.truncation"),
         ("flow.truncation=40", "flow.truncation: "),
-        ("ensemble.members=130", "multiples of ensemble.block = 16; got ensemble.mem"),
+        ("ensemble.members=130", "multiples of ensemble.block = 8; got ensemble.mem"),
         ("steering.candidates=3", "at least steering.members = 16; got 3"),
-        ("steering.rounds=7", "must leave at least 4 for the first training"),
+        ("steering.rounds=5", "must leave at least 4 for the first training"),
         ("flow.interval_h=5", "flow.interval_h: "),
         ('train.networks=["fno"]', "'sfno' or 'unet'"),
         ("train.unet_depth=9", "levels need latitudes in multiples of 512"),
