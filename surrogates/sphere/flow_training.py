@@ -22,8 +22,6 @@ from surrogates.training import Log, TrainingSettings, fit
 
 AT_ONCE = 64  # pairs of an evaluation
 ROLLOUT_RATE = 0.3  # largest learning rate of the second stage, as a share of the first
-# size, in units of all pairs' mean, of the zonal means and waves that count half
-QUIET = (0.02, 0.0005)
 
 
 class FlowPairs(NamedTuple):
@@ -42,11 +40,15 @@ class FlowSchedule:
         first: the stage of single intervals.
         rollout_steps: optimiser steps of the second stage; 0 leaves it out.
         rollout_length: its intervals in a row.
+        quiet: size, in units of all pairs' mean, of zonal means and of waves that count
+            half. Nearly all pairs of a coarse model lack little at small scales, which
+            only small values show to the network that corrects it.
     """
 
     first: TrainingSettings
     rollout_steps: int = 0
     rollout_length: int = 4
+    quiet: tuple[float, float] = (0.5, 0.5)
 
 
 def flow_pairs(network: FlowNetwork, flows: Tensor) -> FlowPairs:
@@ -91,7 +93,7 @@ def train_flow_network(
         file = checkpoint.with_suffix(".rollout.pt")
         stages.append((schedule.rollout_length, settings, file))
     for length, settings, file in stages:  # a complete stage is loaded, not trained
-        windows = _windows(network, flows, length)
+        windows = _windows(network, flows, length, schedule.quiet)
         _train(network, windows, settings, file, data_digest, held_out, log)
 
 
@@ -104,14 +106,18 @@ class _Windows(NamedTuple):
         sizes: mean square error of the base alone after each interval, of the zonal
             mean and the waves of each channel, in units of the residual; with the
             least sizes that count, (intervals, members, windows, 3, 2).
+        quiet: of the schedule.
     """
 
     flows: Tensor
     bases: Tensor
     sizes: Tensor
+    quiet: tuple[float, float]
 
 
-def _windows(network: FlowNetwork, flows: Tensor, length: int) -> _Windows:
+def _windows(
+    network: FlowNetwork, flows: Tensor, length: int, quiet: tuple[float, float]
+) -> _Windows:
     n_members, n_windows = len(flows), flows.shape[1] - length
     first = state = _bases(network, flows[:, :n_windows].flatten(0, 1))
     sizes = []
@@ -120,12 +126,11 @@ def _windows(network: FlowNetwork, flows: Tensor, length: int) -> _Windows:
             state = _bases(network, state)
         missing = flows[:, k + 1 : k + 1 + n_windows].flatten(0, 1) - state
         size = _parts_of_power(missing) / network.residual.flatten()[:, None] ** 2
-        sizes.append(size + size.new_tensor(QUIET) * size.mean(0))
+        sizes.append(size + size.new_tensor(quiet) * size.mean(0))
     shape = (n_members, n_windows)
     first = first.reshape(*shape, *flows.shape[2:])
-    return _Windows(
-        flows, first, torch.stack(sizes).reshape(length, *shape, CHANNELS, 2)
-    )
+    by_window = torch.stack(sizes).reshape(length, *shape, CHANNELS, 2)
+    return _Windows(flows, first, by_window, quiet)
 
 
 def relative_squared_error(
@@ -174,7 +179,7 @@ def _train(
     held_out: FlowPairs,
     log: Log,
 ) -> None:
-    flows, bases, sizes = windows
+    flows, bases, sizes, quiet = windows
     n_members, n_windows = bases.shape[:2]
 
     def loss(_: nn.Module, picks: Tensor) -> Tensor:
@@ -213,7 +218,7 @@ def _train(
         evaluate=evaluate,
         label=label,
         log=log,
-        identity={"shape": asdict(shape), "intervals": len(sizes)},
+        identity={"shape": asdict(shape), "intervals": len(sizes), "quiet": quiet},
     )
 
 

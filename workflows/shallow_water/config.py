@@ -227,10 +227,10 @@ def points(truncation: int) -> int:
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {
-        "flow": {"truth_truncation": 42, "truncation": 21},
+        "flow": {"truth_truncation": 42, "truncation": 21, "interval_h": 12},
         "ensemble": {"members": 32, "test_members": 8, "block": 8},
-        "train": {"steps": 30, "sfno_depth": 2, "unet_width": 8, "sfno_width": 8},
-        "hybrid": {"steps": 20, "width": 8},
+        "train": {"networks": ("unet",), "steps": 30, "unet_width": 8},
+        "hybrid": {"network": "sfno", "steps": 20, "width": 8, "depth": 2},
         "steering": {"members": 8, "candidates": 12, "steps": 15},
     },
     "standard": {},

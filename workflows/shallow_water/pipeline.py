@@ -12,7 +12,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from surrogates.sphere import FlowSchedule
@@ -36,6 +36,7 @@ from workflows.shallow_water.steps import BlockRecord, SummaryRecord, TuningReco
 
 TUNED_ON = 8  # training members
 N_SHOWN = 2  # test members whose one-step skill a training curve shows
+QUIET_ERRORS = (0.02, 0.0005)  # of a coarse model, that a correction must see
 N_EPOCHS = 20  # points of that curve, and checkpoints, per stage
 
 
@@ -192,6 +193,7 @@ def _train_hybrid(ensemble: _Ensemble, tuning: TaskFuture) -> TaskFuture:
     """The network that corrects the coarse model; learns from the first members."""
     hybrid = ensemble.config.hybrid
     schedule = _schedule(ensemble, hybrid.steps, hybrid.rollout_steps)
+    schedule = replace(schedule, quiet=QUIET_ERRORS)
     record = _network_record(
         ensemble, "hybrid", hybrid.network, hybrid.width, hybrid.depth, schedule
     )

@@ -80,7 +80,7 @@ def networks(run_folder, flow, blocks, tuning):
             learning.NetworkRecord(
                 name=name,
                 flow=flow,
-                network="unet",
+                network="unet" if name == "unet" else "sfno",
                 width=4,
                 depth=1,
                 corrects=name == "hybrid",
