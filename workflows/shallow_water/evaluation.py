@@ -30,7 +30,7 @@ from workflows.shallow_water.fields import (
     harmonics_of,
     propagator_of,
 )
-from workflows.shallow_water.learning import read_guard, read_network
+from workflows.shallow_water.learning import read_guard, read_network, tell_stops
 from workflows.shallow_water.rollouts import (
     Rollout,
     Test,
@@ -91,15 +91,19 @@ def evaluate(
         for manifest in networks
     }
     watched = next(iter(trained.values()))
+    rollout, outside = guarded(test, watched, read_guard(folder, summary), diffusion)
+    tell_stops(log, test.numbers, outside, flow)
+    by_solver = outside.any(-1)  # (members, steps)
     rollouts = {
         "truth": Rollout(test.truth),
         **baselines(test, folder, summary),
         **solvers(test, record.solvers, tuning),
         **{name: unguarded(test, network) for name, network in trained.items()},
-        "guarded": guarded(test, watched, read_guard(folder, summary), diffusion),
+        "guarded": rollout,
     }
     path = folder / "fields" / "evaluation.npz"
-    write_arrays(path, **_arrays(test, rollouts, coarse.model, record.solvers))
+    arrays = _arrays(test, rollouts, coarse.model)
+    write_arrays(path, by_solver=by_solver, **arrays)
     timings = {
         f"{name}_member_day_s": rollout.member_day_s
         for name, rollout in rollouts.items()
@@ -107,6 +111,7 @@ def evaluate(
     }
     timings[f"solver_t{flow.truth_truncation}_member_day_s"] = truth_member_day_s(test)
     facts = _facts(test, rollouts, record.seed)
+    facts["solver_share"] = float(by_solver.double().mean())
     facts["one_step_skill"] = {
         name: _skill(test, network) for name, network in trained.items()
     }
@@ -114,10 +119,7 @@ def evaluate(
 
 
 def _arrays(
-    test: Test,
-    rollouts: Mapping[str, Rollout],
-    model: ShallowWater,
-    truncations: Sequence[int],
+    test: Test, rollouts: Mapping[str, Rollout], model: ShallowWater
 ) -> dict[str, NDArray[np.generic] | Tensor]:
     """What the pictures are drawn from; see the names there."""
     flow, grid = test.flow, model.harmonics.grid
@@ -133,8 +135,6 @@ def _arrays(
     for name, rollout in rollouts.items():
         if name != "truth":
             arrays[f"error_{name}"] = vorticity_error(rollout.flows, test.truth)[:, 1:]
-        if rollout.by_solver is not None:
-            arrays["by_solver"] = rollout.by_solver
         if not _is_looked_at(name, flow):
             continue
         drifts = invariant_drifts(model, rollout.flows)
@@ -170,7 +170,6 @@ def _facts(test: Test, rollouts: Mapping[str, Rollout], seed: int) -> dict[str, 
     }
     harmonics = harmonics_of(test.flow.truncation)
     true_spectra = _spectra(test, test.truth, harmonics)
-    guard = rollouts["guarded"].by_solver
     return {
         "errors": {
             name: _by_kind(test, partial(_scores, test, values, generator))
@@ -190,7 +189,6 @@ def _facts(test: Test, rollouts: Mapping[str, Rollout], seed: int) -> dict[str, 
             for name, rollout in models.items()
             if _is_looked_at(name, test.flow)
         },
-        "solver_share": float(guard.double().mean()) if guard is not None else 0.0,
     }
 
 

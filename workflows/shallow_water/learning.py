@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from simulators.shallow_water import Diffusion, Propagator
 from simulators.sphere import change_truncation
@@ -188,25 +189,35 @@ def select_members(
     if record.mode == "random":  # numbers carry no order: the first are as good as any
         order = torch.arange(len(order))
     chosen = [record.candidates[k] for k in order[: record.members].tolist()]
-    for row in stopped.any(-1).nonzero().flatten().tolist():
-        step = int(lasted[row])
-        log(
-            {
-                "event": "guard",
-                "flow": record.candidates[row],
-                "lead_h": (step + 1) * flow.interval_h,
-                "reason": ", ".join(
-                    name
-                    for name, left in zip(
-                        QUANTITIES, rolled.outside[row, step], strict=True
-                    )
-                    if left
-                ),
-            }
-        )
+    tell_stops(log, record.candidates, rolled.outside, flow)
     facts = {
         "chosen": chosen,
         "first_member": record.first_member,
         "flagged_share": float(stopped.any(-1).double().mean()),
     }
     return Manifest(facts=facts)
+
+
+def tell_stops(
+    log: Log, numbers: Sequence[int], outside: Tensor, flow: FlowRecord
+) -> None:
+    """Logs where the guard stopped each flow for the first time, and why.
+
+    Args:
+        log: of the task.
+        numbers: of the flows.
+        outside: ranges that were left, (flows, steps, quantities).
+        flow: of the ensemble.
+    """
+    for number, left in zip(numbers, outside, strict=True):
+        steps = left.any(-1).nonzero().flatten()
+        if len(steps):
+            reasons = zip(QUANTITIES, left[steps[0]], strict=True)
+            log(
+                {
+                    "event": "guard",
+                    "flow": number,
+                    "lead_h": (int(steps[0]) + 1) * flow.interval_h,
+                    "reason": ", ".join(name for name, is_left in reasons if is_left),
+                }
+            )

@@ -41,15 +41,20 @@ class Test:
 
     Attributes:
         flow: of the ensemble.
-        kinds: 0 for a jet, 1 for a random state, (members,).
+        numbers: of the flows.
         truth: (members, times, 3, l, m), at the truncation of the networks.
         states: first states at the truncation of the truth.
     """
 
     flow: FlowRecord
-    kinds: NDArray[np.int64]
+    numbers: tuple[int, ...]
     truth: Tensor
     states: Tensor
+
+    @property
+    def kinds(self) -> NDArray[np.int64]:
+        """0 for a jet, 1 for a random state, (members,)."""
+        return kinds_of(self.numbers)
 
     @property
     def first(self) -> Tensor:
@@ -64,12 +69,10 @@ class Rollout:
     Attributes:
         flows: (members, times, 3, l, m).
         member_day_s: seconds per member and simulated day; None where it costs nothing.
-        by_solver: intervals (members, leads) that a guard left to the coarse model.
     """
 
     flows: Tensor
     member_day_s: float | None = None
-    by_solver: Tensor | None = None
 
 
 def read_test(
@@ -77,8 +80,9 @@ def read_test(
 ) -> Test:
     """The test members of a run."""
     ids, truth = read_flows(folder, flow.truncation, members)
-    states = draw_states(ids.tolist(), seed, flow.truth_truncation)
-    return Test(flow, kinds_of(ids.tolist()), truth, states)
+    numbers = tuple(ids.tolist())
+    states = draw_states(numbers, seed, flow.truth_truncation)
+    return Test(flow, numbers, truth, states)
 
 
 def baselines(test: Test, folder: Path, summary: Manifest) -> dict[str, Rollout]:
@@ -119,8 +123,11 @@ def unguarded(test: Test, network: FlowNetwork) -> Rollout:
 
 def guarded(
     test: Test, network: FlowNetwork, guard: Guard, diffusion: Diffusion
-) -> Rollout:
-    """A network under a guard, with the coarse model to fall back to."""
+) -> tuple[Rollout, Tensor]:
+    """A network under a guard, with the coarse model to fall back to.
+
+    Also which ranges its steps left, (members, steps, quantities).
+    """
     flow = test.flow
     coarse = propagator_of(flow.truncation, diffusion, flow.interval_s)
     run = partial(
@@ -133,7 +140,7 @@ def guarded(
         flow.n_steps,
     )
     found, seconds = _timed(run, len(test.first) * flow.days)
-    return Rollout(found.flows, seconds, found.outside.any(-1))
+    return Rollout(found.flows, seconds), found.outside
 
 
 def _timed(run: Callable[[], Result], member_days: int) -> tuple[Result, float]:

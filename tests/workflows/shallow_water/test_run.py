@@ -80,6 +80,7 @@ def an_epoch(events):
     return any(e["event"] == "epoch" for e in events)
 
 
+@pytest.mark.slow  # four kills; Hanford's run does as much in the fast tests
 def test_a_killed_run_continues_to_the_same_bits(undisturbed, job, tmp_path):
     folder = tmp_path / "killed"
     for instant in (
