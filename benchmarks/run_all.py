@@ -19,6 +19,7 @@ BENCHMARKS = {
     "steering": USUAL,
     "shallow_water_speed": USUAL,
     "shallow_water_accuracy": USUAL,
+    "shallow_water_surrogates": USUAL,
     "main_job": USUAL,
     "engine": USUAL,
     "taskbench": USUAL,
