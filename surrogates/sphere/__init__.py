@@ -16,6 +16,11 @@ from surrogates.sphere.flow_training import (
     relative_squared_error,
     train_flow_network,
 )
+from surrogates.sphere.linear_correction import (
+    LinearCorrection,
+    corrected,
+    fit_linear_correction,
+)
 from surrogates.sphere.sfno import SphericalFourierOperator
 from surrogates.sphere.unet import SphericalUNet
 
@@ -24,8 +29,11 @@ __all__ = [
     "FlowScales",
     "FlowSchedule",
     "FlowShape",
+    "LinearCorrection",
     "SphericalFourierOperator",
     "SphericalUNet",
+    "corrected",
+    "fit_linear_correction",
     "flow_network_of",
     "flow_network_state",
     "flow_pairs",

@@ -216,13 +216,15 @@ def flow_network_of(
     return network
 
 
-def roll_out(network: FlowNetwork, first: Tensor, n_steps: int) -> Tensor:
+def roll_out(advance: Advance, first: Tensor, n_steps: int) -> Tensor:
     """Flows (members, n_steps + 1, 3, l, m) that begin with the first states.
+
+    A network is such a model, and so is a coarse one that something corrects.
 
     A member that the coarse model cannot follow is NaN from then on.
     """
     states = [first]
     with torch.no_grad():
         for _ in range(n_steps):
-            states.append(network(states[-1]))
+            states.append(advance(states[-1]))
     return torch.stack(states, dim=1)

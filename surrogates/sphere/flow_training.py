@@ -85,9 +85,13 @@ def train_flow_network(
     held_out, first = flow_pairs(network, shown), schedule.first
     stages = [(1, first, checkpoint)]
     if schedule.rollout_steps:
+        n_epochs = first.steps // first.epoch_steps if first.epoch_steps else 0
         settings = replace(
             first,
             steps=schedule.rollout_steps,
+            epoch_steps=max(1, schedule.rollout_steps // n_epochs)
+            if n_epochs
+            else None,
             learning_rate=ROLLOUT_RATE * first.learning_rate,
         )
         file = checkpoint.with_suffix(".rollout.pt")

@@ -187,14 +187,16 @@ def describe_plan(config: ShallowWaterConfig) -> str:
     """What a run of this config does, for `--dry-run`."""
     flow, ensemble, train = config.flow, config.ensemble, config.train
     steering, hybrid = config.steering, config.hybrid
-    steered = config.steered_members
+    steered_rounds = steering.rounds if config.steered_members else 0
     rows = [
         f"  simulate_block  {ensemble.n_blocks} tasks (sim): {ensemble.members} flows "
         f"of {flow.days} days at T{flow.truth_truncation}, kept at T{flow.truncation}",
         "  tune_diffusion  1 task (sim): of the coarse models",
-        "  measure_guard   1 task (sim)",
+        "  fit_correction  1 task (sim): a linear correction of the solver at "
+        f"T{flow.truncation}",
+        f"  summarise       {1 + steered_rounds} tasks (io): climatology, guard",
     ]
-    if steered:
+    if steered_rounds:
         rows += [
             f"  select_members  {steering.rounds} tasks (sim): {steering.members} of "
             f"{steering.candidates} candidates, {steering.mode}",
@@ -209,7 +211,8 @@ def describe_plan(config: ShallowWaterConfig) -> str:
     if hybrid.steps:
         rows.append(
             f"  train_network   1 task (train): {hybrid.network} that corrects "
-            f"T{flow.truncation} every {flow.interval_h} h, {hybrid.steps} steps"
+            f"T{flow.truncation} every {flow.interval_h} h, "
+            f"{hybrid.steps + hybrid.rollout_steps} steps"
         )
     return "\n".join([*rows, "  evaluate        1 task (sim), then the report"])
 

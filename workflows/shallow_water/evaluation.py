@@ -19,7 +19,7 @@ from simulators.shallow_water import ShallowWater, split_fields
 from simulators.shallow_water.diagnostics import kinetic_energy_spectrum
 from simulators.sphere import SphericalHarmonics
 from surrogates.scores import mean_interval
-from surrogates.sphere import FlowNetwork, flow_pairs, one_step_skill
+from surrogates.sphere import FlowNetwork, corrected, flow_pairs, one_step_skill
 from surrogates.sphere.flow_scores import horizon, invariant_drifts, vorticity_error
 from workflows.engine.arrays import write_arrays
 from workflows.engine.artefacts import Manifest, artefact
@@ -30,7 +30,12 @@ from workflows.shallow_water.fields import (
     harmonics_of,
     propagator_of,
 )
-from workflows.shallow_water.learning import read_guard, read_network, tell_stops
+from workflows.shallow_water.learning import (
+    read_correction,
+    read_guard,
+    read_network,
+    tell_stops,
+)
 from workflows.shallow_water.rollouts import (
     Rollout,
     Test,
@@ -76,7 +81,7 @@ def evaluate(
     summary: Manifest,
     tuning: Manifest,
     networks: Sequence[Manifest],
-    blocks: Sequence[Manifest],
+    correction: Manifest,
 ) -> Manifest:
     """Rolls every model out from the first states of the test members, and scores it.
 
@@ -100,6 +105,9 @@ def evaluate(
         **solvers(test, record.solvers, tuning),
         **{name: unguarded(test, network) for name, network in trained.items()},
         "guarded": rollout,
+        "linear": unguarded(
+            test, corrected(coarse, read_correction(folder, correction))
+        ),
     }
     path = folder / "fields" / "evaluation.npz"
     arrays = _arrays(test, rollouts, coarse.model)

@@ -48,7 +48,7 @@ def describe_best(scores: models.Scores, kind: str, truncation: int) -> str:
 
 
 def describe_correction(scores: models.Scores, truncation: int, day: int) -> str:
-    """What the learned correction leaves of the coarse error, beside the finer solver.
+    """What the learned corrections leave of the coarse error, beside the finer solver.
 
     Empty if nothing was corrected.
     """
@@ -56,19 +56,21 @@ def describe_correction(scores: models.Scores, truncation: int, day: int) -> str
     finer = models.finer_solver(scores, truncation)
     told = []
     for kind, on in models.KINDS.items():
-        share = share_of(scores, "hybrid", coarse, [kind], day)
-        if share is None:
-            continue
-        words = f"{share:.0%} of the error of the {models.label(coarse)} on {on}"
-        finer_share = share_of(scores, finer, coarse, [kind], day)
-        if finer_share is not None:
-            alone = models.label(finer or "")
-            winner = "the correction" if share < finer_share else alone
-            words += f" ({alone} alone: {finer_share:.0%}, so {winner} wins)"
-        told.append(words)
+        shares = {
+            models.label(model): share
+            for model in (*models.CORRECTIONS, *([finer] if finer else []))
+            if (share := share_of(scores, model, coarse, kind, day)) is not None
+        }
+        if any(models.label(model) in shares for model in models.CORRECTIONS):
+            words = [f"{share:.0%} {name}" for name, share in shares.items()]
+            least = min(shares, key=lambda name: shares[name])
+            told.append(f"on {on} {_listed(words)}, so {least} has the least")
     if not told:
         return ""
-    return f"On day {day} the learned correction leaves {_listed(told)}."
+    return (
+        f"Of the error of the {models.label(coarse)} on day {day} this is left: "
+        f"{'; '.join(told)}."
+    )
 
 
 def describe_guard(solver_share: float | None, steering: Facts) -> str:
@@ -123,21 +125,12 @@ def share_of(
     scores: models.Scores,
     model: str | None,
     reference: str,
-    kinds: Sequence[str],
+    kind: str,
     day: int,
 ) -> float | None:
-    """Mean error of a model over some kinds, as a share of that of another."""
-    pairs = [
-        (
-            models.error_of(scores, model, kind, day),
-            models.error_of(scores, reference, kind, day),
-        )
-        for kind in kinds
-    ]
-    found = [(a[0], b[0]) for a, b in pairs if a is not None and b is not None]
-    if len(found) < len(kinds):
-        return None
-    return sum(a for a, _ in found) / sum(b for _, b in found)
+    """Error of a model as a share of that of another; None if one has none."""
+    own, others = (models.error_of(scores, m, kind, day) for m in (model, reference))
+    return None if own is None or others is None else own[0] / others[0]
 
 
 def _errors(scores: models.Scores, model: str, kind: str, days: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""The steps that learn: networks that carry a flow ahead, and who is simulated next.
+"""The steps that learn: networks, a linear correction, and who is simulated next.
 
 Test members are the last of the ensemble; no training, choice or guard sees them.
 """
@@ -18,14 +18,16 @@ from surrogates.sphere import (
     FlowNetwork,
     FlowSchedule,
     FlowShape,
+    LinearCorrection,
+    fit_linear_correction,
     flow_network_of,
     flow_network_state,
     measure_scales,
     train_flow_network,
 )
 from surrogates.sphere.flow_guard import QUANTITIES, Guard, roll_out_guarded
-from workflows.engine.arrays import read_arrays
-from workflows.engine.artefacts import Manifest, digest_of
+from workflows.engine.arrays import read_arrays, write_arrays
+from workflows.engine.artefacts import Manifest, artefact, digest_of
 from workflows.engine.events import Log
 from workflows.engine.training import Trained, Training, train_in_process
 from workflows.shallow_water.fields import (
@@ -132,6 +134,40 @@ def read_network(folder: Path, training: Manifest, coarse: Propagator) -> FlowNe
     state = load_checkpoint(path)["description"]
     advance = coarse if state["shape"]["corrects"] else None
     return flow_network_of(state, coarse.model.harmonics, advance)
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionRecord:
+    """A linear correction of the coarse model, learned from the first members."""
+
+    flow: FlowRecord
+    members: int
+
+
+def fit_correction(
+    record: CorrectionRecord,
+    folder: Path,
+    log: Log,
+    *,
+    blocks: Sequence[Manifest],
+    tuning: Manifest,
+) -> Manifest:
+    """Fits the linear correction of the coarse model with its tuned diffusion."""
+    flow = record.flow
+    _, flows = read_flows(folder, flow.truncation, range(record.members))
+    diffusion = tuned(tuning, flow.truncation)
+    coarse = propagator_of(flow.truncation, diffusion, flow.interval_s)
+    before, after = (x.flatten(0, 1) for x in (flows[:, :-1], flows[:, 1:]))
+    correction = fit_linear_correction(coarse, before, after)
+    path = folder / "fields" / "linear_correction.npz"
+    write_arrays(path, **correction.arrays())
+    return Manifest({"correction": artefact(path, folder)})
+
+
+def read_correction(folder: Path, fitted: Manifest) -> LinearCorrection:
+    """The correction that `fit_correction` left."""
+    arrays = read_arrays(folder / fitted.artefacts["correction"].path)
+    return LinearCorrection(**{name: torch.tensor(x) for name, x in arrays.items()})
 
 
 def read_guard(folder: Path, summary: Manifest) -> Guard:

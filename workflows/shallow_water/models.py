@@ -11,16 +11,20 @@ BASELINES = {"persistence": "persistence", "climatology": "climatology"}
 NETWORKS = {
     "sfno": "SFNO",
     "unet": "U-Net",
-    "hybrid": "corrected solver",
+    "linear": "linearly corrected solver",
+    "hybrid": "network-corrected solver",
     "guarded": "guarded network",
 }
 """What learned, whole or in part."""
+CORRECTIONS = ("linear", "hybrid")
+"""Of the coarse solver."""
 COLOURS = {
     "truth": "#111111",
     "persistence": "#b08a3c",
     "climatology": "#b08a3c",
     "sfno": "#1f77b4",
     "unet": "#e0701a",
+    "linear": "#c2255c",
     "hybrid": "#8e44ad",
     "guarded": "#1b9e77",
 }

@@ -6,7 +6,8 @@
 3. A first network learns from the flows so far. Candidates are rolled out under a
    guard; the flows that it stops first are simulated and added, and the network is
    trained again. Rules decide how often.
-4. Other networks, and one that corrects the coarse solver, learn from all flows.
+4. Other networks learn from all flows. A regression and a network that correct the
+   coarse solver learn from those of the first training, beside the steering.
 5. Every model is rolled out from the first states of the test flows and scored.
 6. Summary and report are written.
 """
@@ -30,7 +31,11 @@ from workflows.shallow_water.config import (
 )
 from workflows.shallow_water.evaluation import EvaluationRecord
 from workflows.shallow_water.fields import FIELDS, FlowRecord
-from workflows.shallow_water.learning import NetworkRecord, SelectionRecord
+from workflows.shallow_water.learning import (
+    CorrectionRecord,
+    NetworkRecord,
+    SelectionRecord,
+)
 from workflows.shallow_water.report import Results, write_results
 from workflows.shallow_water.steps import BlockRecord, SummaryRecord, TuningRecord
 
@@ -48,6 +53,7 @@ def run(config: ShallowWaterConfig, campaign: Campaign) -> str:
     require_capacity(campaign.site.tiers, n_bytes)
     ensemble = _Ensemble(config, campaign)
     tuning = _tune(ensemble)
+    correction = _fit_correction(ensemble, tuning)
     hybrids = [_train_hybrid(ensemble, tuning)] if config.hybrid.steps else []
     steered, selections = _steer(ensemble, tuning)
     networks = [*ensemble.networks, *hybrids]
@@ -63,7 +69,7 @@ def run(config: ShallowWaterConfig, campaign: Campaign) -> str:
         summary=summary,
         tuning=tuning,
         networks=networks,
-        blocks=ensemble.test,
+        correction=correction,
     )
     results = Results(
         *gather([summary, tuning, evaluation]),
@@ -186,6 +192,16 @@ def _train(
     record = _network_record(ensemble, network, network, width, depth, schedule)
     return ensemble.campaign.submit(
         tasks.train_network, record, blocks=[*ensemble.training, *ensemble.test]
+    )
+
+
+def _fit_correction(ensemble: _Ensemble, tuning: TaskFuture) -> TaskFuture:
+    """The linear correction of the coarse model; learns from the first members."""
+    return ensemble.campaign.submit(
+        tasks.fit_correction,
+        CorrectionRecord(ensemble.flow, ensemble.n_training),
+        tuning=tuning,
+        blocks=list(ensemble.training),
     )
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -207,18 +208,18 @@ def _skills(
 
 
 def _share_of_coarse(scores: models.Scores, truncation: int) -> dict[str, Metric]:
-    """What the correction leaves of the error, over both kinds of flow."""
-    coarse, kinds = models.solver(truncation), list(models.KINDS)
-    share = lead.share_of(scores, "hybrid", coarse, kinds, cost.DAY)
-    if share is None:
-        return {}
+    """What each correction leaves of the error, by kind of flow."""
+    coarse = models.solver(truncation)
     finer = models.finer_solver(scores, truncation)
-    of_finer = lead.share_of(scores, finer, coarse, kinds, cost.DAY)
-    return {
-        f"hybrid_share_of_coarse_error_day_{cost.DAY}": Metric(
-            value=share,
-            unit="1",
-            baselines={coarse: 1.0}
-            | ({} if finer is None or of_finer is None else {finer: of_finer}),
+    metrics = {}
+    for model, kind in product(models.CORRECTIONS, models.KINDS):
+        share, of_finer = (
+            lead.share_of(scores, m, coarse, kind, cost.DAY) for m in (model, finer)
         )
-    }
+        if share is not None:
+            beside = {} if finer is None or of_finer is None else {finer: of_finer}
+            name = f"{model}_share_of_coarse_error_day_{cost.DAY}_{kind}"
+            metrics[name] = Metric(
+                value=share, unit="1", baselines={coarse: 1.0} | beside
+            )
+    return metrics

@@ -1,7 +1,8 @@
 """Rollouts of the test members by every model, with the time that they take.
 
 `truth`, `persistence` and `climatology`, `solver_t21` and the like, the networks by
-their name, `guarded` for the first of them under the guard, `hybrid`.
+their name, `guarded` for the first of them under the guard, `hybrid` and `linear` for
+the coarse solver that a network or a regression corrects.
 """
 
 import time
@@ -19,6 +20,7 @@ from torch import Tensor
 from simulators.shallow_water import Diffusion
 from simulators.sphere import change_truncation
 from surrogates.sphere import FlowNetwork, roll_out
+from surrogates.sphere.flow import Advance
 from surrogates.sphere.flow_guard import Guard, roll_out_guarded
 from workflows.engine.arrays import read_arrays
 from workflows.engine.artefacts import Manifest
@@ -115,9 +117,9 @@ def truth_member_day_s(test: Test) -> float:
     return _timed(run, len(test.states))[1]
 
 
-def unguarded(test: Test, network: FlowNetwork) -> Rollout:
-    """A network on its own, or with its coarse model."""
-    run = partial(roll_out, network, test.first, test.flow.n_steps)
+def unguarded(test: Test, advance: Advance) -> Rollout:
+    """A network on its own, or a coarse model with what corrects it."""
+    run = partial(roll_out, advance, test.first, test.flow.n_steps)
     return Rollout(*_timed(run, len(test.first) * test.flow.days))
 
 

@@ -210,6 +210,15 @@ def test_gradients_of_a_rollout_go_through_the_coarse_model(t10, tmp_path):
     assert gradients[1].norm() > 2 * gradients[0].norm()
 
 
+def test_both_stages_have_the_steps_that_were_asked_for(t10, tmp_path):
+    flows = damped_flows(t10, 8)
+    records = []
+    plan = schedule(steps=20, rollout_steps=6, rollout_length=2)
+    train(new_network(t10, flows), flows, tmp_path / "n.pt", plan, records.append)
+    # 2 epochs of 10 steps, 2 of 3
+    assert [record["epochs"] for record in records] == [2, 2, 2, 2]
+
+
 class KilledError(Exception):
     pass
 

@@ -20,6 +20,7 @@ ERRORS = {
     "solver_t63": 0.1,
     "sfno": 0.4,
     "unet": 0.35,
+    "linear": 0.15,
     "hybrid": 0.2,
     "guarded": 0.36,
 }
@@ -30,6 +31,7 @@ SECONDS = {
     "solver_t85": 6e-2,
     "sfno": 6e-3,
     "unet": 2e-3,
+    "linear": 4.1e-3,
     "hybrid": 1e-2,
     "guarded": 5e-3,
 }
@@ -96,6 +98,17 @@ def networks(run_folder, flow, blocks, tuning):
         )
         for name in ("unet", "hybrid")
     ]
+
+
+@pytest.fixture(scope="session")
+def correction(run_folder, flow, blocks, tuning):
+    return learning.fit_correction(
+        learning.CorrectionRecord(flow, TRAINING),
+        run_folder,
+        no_log,
+        blocks=blocks,
+        tuning=tuning,
+    )
 
 
 @pytest.fixture(autouse=True)

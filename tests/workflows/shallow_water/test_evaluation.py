@@ -20,7 +20,7 @@ SEED, TEST = 3, (8, 9, 10, 11)
 
 
 @pytest.fixture(scope="module")
-def manifest(run_folder, flow, blocks, summary, tuning, networks):
+def manifest(run_folder, flow, summary, tuning, networks, correction):
     record = evaluation.EvaluationRecord(flow, TEST, (21,), SEED)
     return evaluation.evaluate(
         record,
@@ -29,7 +29,7 @@ def manifest(run_folder, flow, blocks, summary, tuning, networks):
         summary=summary,
         tuning=tuning,
         networks=networks,
-        blocks=blocks,
+        correction=correction,
     )
 
 

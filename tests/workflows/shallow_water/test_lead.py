@@ -55,28 +55,30 @@ def test_lost_networks_are_no_best_ones(scores, lost):
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "share", "winner"),
     [
-        (
-            0.2,
-            "67% of the error",
-        ),
-        (0.06, "20% of the error"),
+        (0.2, "67%", "solver T63"),
+        (0.06, "20%", "network-corrected solver"),
     ],
 )
-def test_the_correction_is_compared_with_the_finer_solver(scores, error, words):
+def test_the_corrections_are_compared_with_the_finer_solver(
+    scores, error, share, winner
+):
     for kind in ("jet", "random"):
         scores["hybrid"][kind]["5"] = [error] * 3
     told = lead.describe_correction(scores, 42, 5)
-    assert f"leaves {words} of the solver T42 on jets" in told
-    winner = "the correction" if error < 0.1 else "solver T63"
-    assert told.count(f"(solver T63 alone: 33%, so {winner} wins)") == 2
+    assert told.startswith("Of the error of the solver T42 on day 5 this is left: on j")
+    words = (
+        f"50% linearly corrected solver, {share} network-corrected solver and "
+        f"33% solver T63, so {winner} has the least"
+    )
+    assert told.count(words) == 2
 
 
 def test_no_correction_needs_no_words(scores):
-    del scores["hybrid"]
+    del scores["hybrid"], scores["linear"]
     assert lead.describe_correction(scores, 42, 5) == ""
-    assert lead.share_of(scores, "hybrid", "solver_t42", ["jet"], 5) is None
+    assert lead.share_of(scores, "hybrid", "solver_t42", "jet", 5) is None
 
 
 def test_the_guard_and_the_steering_are_told_if_they_were_there():
@@ -92,11 +94,13 @@ def test_the_simulator_is_said_to_win_where_it_wins(points_of):
     words = lead.describe_winners({"jet": points_of(), "random": points_of("random")})
     # T42 has 0.3 in 4 ms
     assert "On jets the simulator beats SFNO and guarded network" in words
-    assert "; no solver is as accurate as U-Net and corrected solver in" in words
+    corrected = "linearly corrected solver"
+    told = f"; no solver is as accurate as U-Net, {corrected} and network-corrected"
+    assert told in words
     slow = points_of(solver_t31=1.0, solver_t42=1.0, solver_t63=1.0, solver_t85=1.0)
     words = lead.describe_winners({"jet": slow})
     assert "beats" not in words
-    assert "no solver is as accurate as SFNO, U-Net, corrected solver and" in words
+    assert f"no solver is as accurate as SFNO, U-Net, {corrected}, network-" in words
 
 
 def test_the_truth_itself_beats_a_network_that_is_slower(points_of):
@@ -107,7 +111,7 @@ def test_the_truth_itself_beats_a_network_that_is_slower(points_of):
 
 def test_the_rivalry_names_coarser_and_finer_winners(points_of):
     words = cost.describe_rivalry(points_of(unet=1.5e-3, hybrid=3e-2), 42)
-    sfno, unet, hybrid, _ = words.split("; ")
+    sfno, unet, _, hybrid, _ = words.split("; ")
     assert sfno == (
         "SFNO (0.40 in 6 ms) loses to the solver T42 of the same truncation "
         "(0.30 in 4 ms)"

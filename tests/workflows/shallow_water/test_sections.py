@@ -119,7 +119,7 @@ def test_metrics_stand_beside_what_they_have_to_beat(facts):
         "solver_t42": 0.3,
         "solver_t63": 0.1,
     }
-    share = metrics["hybrid_share_of_coarse_error_day_5"]
+    share = metrics["hybrid_share_of_coarse_error_day_5_jet"]
     assert share.value == pytest.approx(2 / 3)
     assert share.baselines == {"solver_t42": 1.0, "solver_t63": pytest.approx(1 / 3)}
     assert metrics["unet_one_step_skill_random"].value == 0.9
@@ -136,7 +136,8 @@ def test_numbers_that_are_not_finite_are_left_out(facts):
     metrics = metrics_of(facts, ENSEMBLE, 42)
     assert "unet_vorticity_error_day_5_jet" not in metrics
     assert "unet_vorticity_error_day_5_random" in metrics
-    assert "hybrid_share_of_coarse_error_day_5" not in metrics
+    assert "hybrid_share_of_coarse_error_day_5_random" not in metrics
+    assert "linear_share_of_coarse_error_day_5_random" in metrics
     assert "sfno_one_step_skill_jet" not in metrics
     assert "largest_mass_drift" not in metrics
 
@@ -185,7 +186,7 @@ def test_trainings_are_named_and_tables_follow_the_facts():
     curves = section.figures[0].figure.axes[0].lines
     assert {c.get_label(): c.get_ydata()[0] for c in curves[::2]} == {
         "SFNO": 0.3,
-        "corrected solver": 0.1,
+        "network-corrected solver": 0.1,
     }
     tuned, steered, failed = section.tables
     assert list(tuned.rows[0]) == ["solver T42", "∇⁸", "8", "0.200", "2"]
