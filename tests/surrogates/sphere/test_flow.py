@@ -215,8 +215,8 @@ def test_both_stages_have_the_steps_that_were_asked_for(t10, tmp_path):
     records = []
     plan = schedule(steps=20, rollout_steps=6, rollout_length=2)
     train(new_network(t10, flows), flows, tmp_path / "n.pt", plan, records.append)
-    # 2 epochs of 10 steps, 2 of 3
-    assert [record["epochs"] for record in records] == [2, 2, 2, 2]
+    # 5 epochs of 4 steps, a pass over the pairs; then 2 of 3
+    assert [record["epochs"] for record in records] == [5] * 5 + [2] * 2
 
 
 class KilledError(Exception):
