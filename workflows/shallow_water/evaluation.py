@@ -247,15 +247,18 @@ def _mass_drift(flows: Tensor) -> float | None:
     """Largest relative change of mass while the flow is finite."""
     mass = flows[:, :, 2, 0, 0].real.double()
     drift = (mass / mass[:, :1] - 1).abs()
-    return float(drift[drift.isfinite()].max())
+    finite = drift[drift.isfinite()]
+    return float(finite.max()) if len(finite) else None
 
 
-def _skill(test: Test, network: FlowNetwork) -> dict[str, list[float]]:
-    """One-step skill against persistence of the three fields, by kind."""
+def _skill(test: Test, network: FlowNetwork) -> dict[str, list[float | None]]:
+    """One-step skill against persistence of the three fields, by kind.
 
-    def skill(rows: NDArray[np.bool_]) -> list[float]:
-        pairs = flow_pairs(network, test.truth[rows])
-        found: list[float] = one_step_skill(network, pairs).tolist()
-        return found
+    None where a coarse model cannot follow a pair.
+    """
+
+    def skill(rows: NDArray[np.bool_]) -> list[float | None]:
+        found = one_step_skill(network, flow_pairs(network, test.truth[rows]))
+        return [float(x) if x.isfinite() else None for x in found]
 
     return _by_kind(test, skill)

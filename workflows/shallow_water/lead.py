@@ -85,9 +85,10 @@ def describe_guard(solver_share: float | None, steering: Facts) -> str:
     n_rounds = len(steering["rounds"])
     if n_rounds:
         n_added = sum(r["members"] for r in steering["rounds"])
-        chosen = "whose rollouts the guard stopped first"
-        if steering["mode"] == "random":
-            chosen = "chosen at random"
+        chosen = "chosen at random"
+        if steering["mode"] == "flagged":
+            n_stopped = sum(r["flagged_chosen"] for r in steering["rounds"])
+            chosen = f"({n_stopped} of them as the guard had stopped their rollouts)"
         words.append(
             f"In {n_rounds} round{'s' if n_rounds > 1 else ''} of steering {n_added} "
             f"members {chosen} were added to the training."
@@ -164,12 +165,15 @@ def _verdict(
 
 def _describe_winners(kind: str, points: Sequence[Point]) -> str:
     """Networks that a solver beats, that only a baseline beats, and the others."""
-    beaten, useless, free = list[str](), list[str](), list[str]()
+    beaten, free = list[str](), list[str]()
+    useless, baselines = list[str](), dict[str, None]()
     for point in points:
         if point.model in models.NETWORKS:
             winners = [p.model for p in rivals_that_beat(point, points)]
             group = beaten if models.solvers(winners) else useless if winners else free
             group.append(models.label(point.model))
+            if group is useless:
+                baselines |= dict.fromkeys(models.label(m) for m in winners)
     told = []
     if beaten:
         told.append(
@@ -178,7 +182,7 @@ def _describe_winners(kind: str, points: Sequence[Point]) -> str:
         )
     if useless:
         verb = "is" if len(useless) == 1 else "are"
-        told.append(f"{_listed(useless)} {verb} no better than doing nothing")
+        told.append(f"{_listed(useless)} {verb} no better than {_listed([*baselines])}")
     if free:
         told.append(f"no solver is as accurate as {_listed(free)} in as little time")
     return f"On {models.KINDS[kind]} {'; '.join(told)}." if told else ""

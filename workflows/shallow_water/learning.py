@@ -230,6 +230,7 @@ def select_members(
         "chosen": chosen,
         "first_member": record.first_member,
         "flagged_share": float(stopped.any(-1).double().mean()),
+        "flagged_chosen": int(stopped.any(-1)[order[: record.members]].sum()),
     }
     return Manifest(facts=facts)
 

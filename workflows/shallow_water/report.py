@@ -110,7 +110,7 @@ def _summary(
     run: Mapping[str, Any], config: ShallowWaterConfig, results: Results
 ) -> Summary:
     trainings = {
-        f"{training.facts['network']}_{name}": seconds
+        name: seconds
         for training in results.trainings
         for name, seconds in training.timings.items()
     }
@@ -136,7 +136,11 @@ def _steering(config: ShallowWaterConfig, results: Results) -> dict[str, Any]:
     return {
         "mode": config.steering.mode,
         "rounds": [
-            {"members": len(told["chosen"]), "flagged_share": told["flagged_share"]}
+            {
+                "members": len(told["chosen"]),
+                "flagged_chosen": told["flagged_chosen"],
+                "flagged_share": told["flagged_share"],
+            }
             for told in rounds
         ],
         "reason": results.steered.reason if results.steered else "",

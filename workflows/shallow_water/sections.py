@@ -53,7 +53,8 @@ def describe_errors(arrays: figures.Arrays, facts: Facts) -> Section:
         [
             "Relative L2 error of vorticity on the sphere, against the truth cut to "
             "the waves of the networks. Persistence keeps the first state, climatology "
-            "is the mean of the training flows of the kind; a forecast must beat both. "
+            "is the mean of the first training flows of the kind; a forecast must beat "
+            "both. "
             "Solvers start from the same states with fewer waves."
         ],
         [
@@ -131,12 +132,12 @@ def describe_training(
                 {name: colour for name, colour in colours.items() if name in names},
                 held_out="one_minus_skill",
                 training="training_loss",
-                quantity="squared error, share of the change",
+                quantity="squared error left, as a share",
             ),
             "Held-out members: squared error of one interval over that of persistence, "
-            "vorticity; they decide nothing. Training: the loss, which weighs each "
-            "pair by its change. A dot: a training on more members begins, or a "
-            "stage on states that the network itself came to.",
+            "vorticity; they decide nothing. Training: the loss, the squared error as "
+            "a share of what each pair lacks without the network. A dot: a training on "
+            "more members begins, or a stage on rollouts.",
         )
     ]
     return Section(
@@ -163,5 +164,5 @@ def _describe_mass(drift: Mapping[str, float | None]) -> str:
     worst = max(finite, key=lambda m: finite[m])
     return (
         f"Mass changes by at most {finite[worst]:.1e} of itself ({models.label(worst)})"
-        ", in every model."
+        ", in the models that are shown."
     )

@@ -127,7 +127,7 @@ def _chosen(
     facts: Any = dict(selection.facts)
     first, chosen = facts["first_member"], facts["chosen"]
     numbers = [chosen[member - first] for member in members]
-    return numbers, {"flagged_share": facts["flagged_share"]}
+    return numbers, {name: facts[name] for name in ("flagged_share", "flagged_chosen")}
 
 
 def solve_flows(

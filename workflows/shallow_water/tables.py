@@ -99,11 +99,21 @@ def tuning_table(tuning: Facts) -> Grid:
 def steering_table(steering: Facts) -> Grid:
     """What each round of steering added, and why it ended."""
     rows = [
-        [str(k), str(found["members"]), f"{found['flagged_share']:.0%}"]
+        [
+            str(k),
+            str(found["members"]),
+            str(found["flagged_chosen"]),
+            f"{found['flagged_share']:.0%}",
+        ]
         for k, found in enumerate(steering["rounds"], start=1)
     ]
     return Grid(
-        ["round", "members added", "candidates that the guard stopped"],
+        [
+            "round",
+            "members added",
+            "of them stopped by the guard",
+            "candidates that the guard stopped",
+        ],
         rows,
         f"Steering ({steering['mode']} members) ended: {steering['reason']}.",
     )

@@ -6,7 +6,7 @@ from workflows.shallow_water import cost, lead
 
 STEERING = {
     "mode": "flagged",
-    "rounds": [{"members": 16, "flagged_share": 0.2}] * 2,
+    "rounds": [{"members": 16, "flagged_chosen": 9, "flagged_share": 0.2}] * 2,
     "reason": "all rounds were done.",
 }
 NONE = {"mode": "none", "rounds": [], "reason": "not asked for."}
@@ -84,7 +84,7 @@ def test_no_correction_needs_no_words(scores):
 def test_the_guard_and_the_steering_are_told_if_they_were_there():
     words = lead.describe_guard(0.25, STEERING)
     assert "25% of the intervals" in words
-    assert "In 2 rounds of steering 32 members whose rollouts the guard" in words
+    assert "In 2 rounds of steering 32 members (18 of them as the guard had" in words
     drawn = lead.describe_guard(0.0, {**STEERING, "mode": "random"})
     assert "32 members chosen at random" in drawn
     assert lead.describe_guard(None, NONE) == ""
@@ -141,6 +141,6 @@ def test_a_cheap_network_that_climatology_beats_does_not_win(points_of, scores):
     scores["unet"]["jet"]["5"] = [1.2, 1.1, 1.3]
     points = points_of(unet=1e-5)
     words = lead.describe_winners({"jet": points})
-    assert "; U-Net is no better than doing nothing; no solver is as" in words
+    assert "; U-Net is no better than persistence and climatology; no solver" in words
     rivalry = cost.describe_rivalry(points, 42)
     assert "U-Net (1.20 in 0.01 ms) loses to persistence (0.80)" in rivalry

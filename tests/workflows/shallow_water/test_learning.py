@@ -80,6 +80,7 @@ def test_the_first_flagged_are_chosen(  # one argument per file that the step re
         "chosen": chosen,
         "first_member": 4,
         "flagged_share": len(flagged) / 5,
+        "flagged_chosen": min(len(flagged), 2),
     }
     assert [event["flow"] for event in events] == flagged
     assert {event["lead_h"] for event in events} <= {12}
@@ -91,6 +92,7 @@ def test_a_random_choice_does_not_look(run_folder, flow, networks, tuning):
     facts, _ = selected(run_folder, flow, networks, guard, tuning, "random")
     assert facts["chosen"] == [12, 13]
     assert facts["flagged_share"] == 0.4
+    assert facts["flagged_chosen"] == 0
 
 
 def test_training_again_gives_the_same_network(run_folder, flow, networks, blocks):

@@ -19,7 +19,7 @@ KINDS = ("jet", "random")
 ENSEMBLE = {"members": 128, "failed": [[3, 77, "negative depth"]]}
 STEERING = {
     "mode": "flagged",
-    "rounds": [{"members": 16, "flagged_share": 0.2}],
+    "rounds": [{"members": 16, "flagged_chosen": 9, "flagged_share": 0.2}],
     "reason": "all rounds were done.",
 }
 TUNING = {
@@ -83,8 +83,13 @@ def run(tmp_path, arrays, facts, timings):
             Manifest({}, ENSEMBLE),
             Manifest({}, TUNING),
             Manifest({"evaluation": artefact(path, tmp_path)}, facts, timings),
-            trainings=[Manifest({}, TRAINED, {"train_s": 3.0})],
-            selections=[Manifest({}, {"chosen": [*range(16)], "flagged_share": 0.2})],
+            trainings=[Manifest({}, TRAINED, {"unet_80_training_s": 3.0})],
+            selections=[
+                Manifest(
+                    {},
+                    {"chosen": [*range(16)], "flagged_chosen": 9, "flagged_share": 0.2},
+                )
+            ],
             steered=Steered(Manifest(), 96, (), "96 members were simulated"),
         ),
     )
@@ -97,9 +102,11 @@ def test_a_report_is_written_whole(run):
     assert "127 of 128 flows" in words
     assert "On jets the simulator beats SFNO" in words
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["timings"]["unet_train_s"] == 3.0
+    assert summary["timings"]["unet_80_training_s"] == 3.0
     assert summary["parameters"] == {"unet": 9}
-    assert summary["steering"]["rounds"] == [{"members": 16, "flagged_share": 0.2}]
+    assert summary["steering"]["rounds"] == [
+        {"members": 16, "flagged_chosen": 9, "flagged_share": 0.2}
+    ]
     html = (folder / "report.html").read_text()
     for told in ("negative depth", "loses to the solver T42", "within 20 %"):
         assert told in html
@@ -190,7 +197,7 @@ def test_trainings_are_named_and_tables_follow_the_facts():
     }
     tuned, steered, failed = section.tables
     assert list(tuned.rows[0]) == ["solver T42", "∇⁸", "8", "0.200", "2"]
-    assert list(steered.rows[0]) == ["1", "16", "20%"]
+    assert list(steered.rows[0]) == ["1", "16", "9", "20%"]
     assert list(failed.rows[0]) == ["3", "77", "negative depth"]
     none = {"mode": "none", "rounds": [], "reason": ""}
     quiet = sections.describe_training(events, TUNING, {"failed": []}, none)

@@ -85,7 +85,12 @@ def test_the_store_tells_what_it_holds(run_folder, flow, blocks):
 
 def test_a_selection_says_which_flows_a_block_holds(run_folder, flow, tmp_path):
     chosen = [23, 40, 21, 30]
-    told = {"chosen": chosen, "first_member": 4, "flagged_share": 0.5}
+    told = {
+        "chosen": chosen,
+        "first_member": 4,
+        "flagged_share": 0.5,
+        "flagged_chosen": 3,
+    }
     first_block, record = (steps.BlockRecord(flow, 8, 4, k, SEED) for k in (0, 1))
     steps.simulate_block(first_block, tmp_path, no_log)
     block = steps.simulate_block(
