@@ -143,6 +143,21 @@ def kinds_of(numbers: Sequence[int]) -> NDArray[np.int64]:
     return np.array(numbers, dtype=np.int64) % 2
 
 
+def require_kinds(role: str, kinds: NDArray[np.int64]) -> None:
+    """Refuse members without a jet or without a random state.
+
+    Raises:
+        ValueError: a kind is missing.
+    """
+    for kind, name in enumerate(KINDS):
+        if not (kinds == kind).any():
+            raise ValueError(
+                f"{role} members must hold a flow of kind {name} that did not fail; "
+                f"got none among {len(kinds)}. Simulate more: ensemble.members, "
+                "ensemble.test_members."
+            )
+
+
 def read_flows(
     folder: Path, truncation: int, members: Sequence[int]
 ) -> tuple[NDArray[np.int64], Tensor]:

@@ -31,6 +31,7 @@ from workflows.shallow_water.fields import (
     kinds_of,
     propagator_of,
     read_flows,
+    require_kinds,
 )
 from workflows.shallow_water.steps import solve_flows, tuned
 
@@ -80,9 +81,14 @@ class Rollout:
 def read_test(
     folder: Path, flow: FlowRecord, members: Sequence[int], seed: int
 ) -> Test:
-    """The test members of a run."""
+    """The test members of a run.
+
+    Raises:
+        ValueError: no jet or no random state is among them.
+    """
     ids, truth = read_flows(folder, flow.truncation, members)
     numbers = tuple(ids.tolist())
+    require_kinds("test", kinds_of(numbers))
     states = draw_states(numbers, seed, flow.truth_truncation)
     return Test(flow, numbers, truth, states)
 

@@ -111,7 +111,7 @@ def describe_cost(points: Mapping[str, Sequence[Point]], truncation: int) -> Sec
                 f"Error on day {cost.DAY} with 90 % intervals against time per "
                 "simulated day of a member on one core; down and to the left is "
                 "better. A solver wins over a network if it has no more error in no "
-                f"more time. {rivalry}",
+                f"more time, within {cost.MARGIN:.0%}. {rivalry}",
             )
         ],
     )

@@ -44,6 +44,7 @@ from workflows.shallow_water.fields import (
     model_of,
     propagator_of,
     read_flows,
+    require_kinds,
     scheme_of,
 )
 
@@ -155,7 +156,16 @@ def solve_flows(
             flow.days * DAY_S,
             flow.interval_s,
         )
-        later = [stack_fields(snapshot.state) for snapshot in snapshots]
+        try:
+            later = [stack_fields(snapshot.state) for snapshot in snapshots]
+        except IntegrationError as error:  # its words number the rows of a batch
+            raise IntegrationError(
+                f"T{truncation}: not finite, or without fluid somewhere, at step "
+                f"{error.step}; last good after {error.last_good.time_s:g} s",
+                error.members,
+                error.step,
+                error.last_good,
+            ) from error
         found = torch.stack([states[rows], *later], dim=1)
         return change_truncation(found, flow.truncation)
 
@@ -192,7 +202,7 @@ def summarise(
     """Climatology of each kind of training flow; the ranges that guard a rollout.
 
     Raises:
-        ValueError: fewer members than the quorum have a result.
+        ValueError: fewer members than the quorum have a result, or none of a kind.
     """
     told: list[Any] = [dict(block.facts) for block in blocks]
     failed = [item for facts in told for item in facts["failed"]]
@@ -201,6 +211,7 @@ def summarise(
     require_quorum(causes, n_members, record.quorum)
     ids, flows = read_flows(folder, record.truncation, range(record.members))
     drawn, kinds = ids < record.drawn_members, kinds_of(ids.tolist())
+    require_kinds("training", kinds[drawn])
     climatology = [flows[drawn & (kinds == k)].mean((0, 1)) for k in range(len(KINDS))]
     model = model_of(record.truncation, TRUTH_DIFFUSION)
     guard = guard_of(model, flows, record.margin)
