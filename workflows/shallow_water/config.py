@@ -73,6 +73,15 @@ class TrainConfig(Section):
     learning_rate: float = Field(default=2e-3, gt=0, allow_inf_nan=False)
     threads: int = Field(default=1, ge=1, description="threads of a training process")
 
+    @model_validator(mode="after")
+    def _trains_each_kind_once(self) -> Self:
+        if len(set(self.networks)) < len(self.networks):
+            raise ValueError(
+                "train.networks must name each kind once; got "
+                f"{', '.join(self.networks)}"
+            )
+        return self
+
 
 class HybridConfig(Section):
     """The network that corrects the coarse model after each stored interval."""

@@ -24,6 +24,7 @@ from surrogates.sphere.flow_scores import horizon, invariant_drifts, vorticity_e
 from workflows.engine.arrays import write_arrays
 from workflows.engine.artefacts import Manifest, artefact
 from workflows.engine.events import Log
+from workflows.shallow_water import models
 from workflows.shallow_water.fields import (
     KINDS,
     FlowRecord,
@@ -53,7 +54,6 @@ MAP_DAYS = (4, 5, 6)
 SCORED_DAYS = (1, 2, 3, 4, 5, 6)
 SPECTRUM_DAY = 5
 RESOLVED = 2 / 3  # of the truncation: degrees whose energy is compared
-NO_FLOWS = ("persistence", "climatology")  # without spectra and invariants of interest
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,9 @@ def evaluate(
         for name, rollout in rollouts.items()
         if rollout.member_day_s is not None
     }
-    timings[f"solver_t{flow.truth_truncation}_member_day_s"] = truth_member_day_s(test)
+    timings[f"{models.solver(flow.truth_truncation)}_member_day_s"] = (
+        truth_member_day_s(test)
+    )
     facts = _facts(test, rollouts, record.seed)
     facts["solver_share"] = float(by_solver.double().mean())
     facts["one_step_skill"] = {
@@ -157,8 +159,8 @@ def _arrays(
 
 def _is_looked_at(name: str, flow: FlowRecord) -> bool:
     """Whether maps, spectra and invariants of a model are kept."""
-    is_other_solver = name.startswith("solver") and name != f"solver_t{flow.truncation}"
-    return name not in NO_FLOWS and not is_other_solver
+    is_other_solver = models.truncation_of(name) not in (None, flow.truncation)
+    return name not in models.BASELINES and not is_other_solver
 
 
 def _spectra(test: Test, flows: Tensor, harmonics: SphericalHarmonics) -> Tensor:
@@ -171,10 +173,10 @@ def _spectra(test: Test, flows: Tensor, harmonics: SphericalHarmonics) -> Tensor
 def _facts(test: Test, rollouts: Mapping[str, Rollout], seed: int) -> dict[str, object]:
     """Scores by model and kind, JSON values; None where a rollout is not finite."""
     generator = torch.Generator().manual_seed(seed)
-    models = {name: rollout for name, rollout in rollouts.items() if name != "truth"}
+    tried = {name: rollout for name, rollout in rollouts.items() if name != "truth"}
     errors = {
         name: vorticity_error(rollout.flows, test.truth)
-        for name, rollout in models.items()
+        for name, rollout in tried.items()
     }
     harmonics = harmonics_of(test.flow.truncation)
     true_spectra = _spectra(test, test.truth, harmonics)
@@ -189,12 +191,12 @@ def _facts(test: Test, rollouts: Mapping[str, Rollout], seed: int) -> dict[str, 
         },
         "spectrum_ratio": {
             name: _ratios(_spectra(test, rollout.flows, harmonics), true_spectra)
-            for name, rollout in models.items()
+            for name, rollout in tried.items()
             if _is_looked_at(name, test.flow)
         },
         "mass_drift": {
             name: _mass_drift(rollout.flows)
-            for name, rollout in models.items()
+            for name, rollout in tried.items()
             if _is_looked_at(name, test.flow)
         },
     }

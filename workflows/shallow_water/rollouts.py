@@ -24,6 +24,7 @@ from surrogates.sphere.flow import Advance
 from surrogates.sphere.flow_guard import Guard, roll_out_guarded
 from workflows.engine.arrays import read_arrays
 from workflows.engine.artefacts import Manifest
+from workflows.shallow_water import models
 from workflows.shallow_water.fields import (
     TRUTH_DIFFUSION,
     FlowRecord,
@@ -112,7 +113,7 @@ def solvers(
         first = change_truncation(test.states, truncation)
         run = partial(solve_flows, test.flow, first, tuned(tuning, truncation))
         (flows, _), seconds = _timed(run, len(first) * test.flow.days)
-        found[f"solver_t{truncation}"] = Rollout(flows, seconds)
+        found[models.solver(truncation)] = Rollout(flows, seconds)
     return found
 
 

@@ -31,6 +31,7 @@ from workflows.engine.artefacts import Manifest, artefact
 from workflows.engine.ensemble import require_quorum, without_failing
 from workflows.engine.ensemble_files import STORES, store_members
 from workflows.engine.events import Log
+from workflows.shallow_water import models
 from workflows.shallow_water.fields import (
     DAY_S,
     FIELDS,
@@ -257,7 +258,7 @@ def tune_diffusion(
         # a strength with which a member fails is none: NaN is never the least
         best = min(tried, key=lambda row: (math.isnan(row[2]), row[2]))
         names = ("order", "e_folding_time_s", "error")
-        facts[f"solver_t{truncation}"] = {
+        facts[models.solver(truncation)] = {
             **dict(zip(names, best, strict=True)),
             "tried": [row for row in tried if not math.isnan(row[2])],
         }
@@ -266,5 +267,5 @@ def tune_diffusion(
 
 def tuned(tuning: Manifest, truncation: int) -> Diffusion:
     """The diffusion that was found for a truncation."""
-    found: Any = tuning.facts[f"solver_t{truncation}"]
+    found: Any = tuning.facts[models.solver(truncation)]
     return Diffusion(found["e_folding_time_s"], found["order"])

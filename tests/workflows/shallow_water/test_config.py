@@ -4,6 +4,8 @@ import pytest
 
 from simulators.sphere import gauss_grid_for
 from workflows.engine.configuration import build_config, dotted
+from workflows.engine.tasks import Task
+from workflows.shallow_water import tasks
 from workflows.shallow_water.config import (
     LATITUDES,
     SIZES,
@@ -30,6 +32,18 @@ def test_every_size_is_sound_and_says_what_it_does(size):
     n_values = 3 * config.ensemble.members * (config.flow.n_steps + 1)
     n_values *= 2 * LATITUDES[config.flow.truncation] ** 2
     assert disk_bytes(config) > 4 * n_values
+
+
+def test_a_plan_names_the_tasks_that_run():
+    rows = describe_plan(ShallowWaterConfig()).splitlines()
+    assert {row.split()[0] for row in rows} == {
+        name for name, task in vars(tasks).items() if isinstance(task, Task)
+    }
+
+
+def test_a_network_cannot_be_trained_twice():
+    with pytest.raises(ValueError, match="each kind once; got unet, unet"):
+        build_config(ShallowWaterConfig, {"train.networks": ["unet", "unet"]})
 
 
 def test_without_steering_all_members_come_at_once():
