@@ -201,7 +201,7 @@ def add_legend(figure: "Figure") -> None:
         once.values(),
         once.keys(),
         loc="outside lower center",
-        ncols=min(len(once), 7),
+        ncols=min(len(once), 5),
     )
 
 
