@@ -23,6 +23,7 @@ from benchmarks.surrogate_accuracy import with_interval
 from simulators.sphere import change_truncation
 from surrogates.sphere.flow_scores import vorticity_error
 from workflows.engine.journal import read_journal
+from workflows.shallow_water import models
 from workflows.shallow_water.fields import (
     HOUR_S,
     TRUTH_DIFFUSION,
@@ -41,7 +42,6 @@ SETTINGS = {  # the networks themselves; steering has a benchmark of its own
 BOUND_MEMBERS, BOUND_HOURS = 32, (6, 24)
 KINDS = {"jet": "jets", "random": "random states"}
 DAYS = ("1", "2", "3", "4", "5")
-CORRECTIONS = ("linear", "hybrid")
 COARSE, FINER = "solver_t42", "solver_t63"
 Facts = Mapping[str, Any]  # of JSON
 
@@ -148,7 +148,7 @@ def show_errors(facts: Sequence[Facts], kind: str, show: partial[None]) -> None:
 
 def show_correction(facts: Sequence[Facts], kind: str, show: partial[None]) -> None:
     """What corrections leave of the coarse solver's error, beside the finer one."""
-    for model in [m for m in CORRECTIONS if m in facts[0]["errors"]]:
+    for model in [m for m in models.CORRECTIONS if m in facts[0]["errors"]]:
         show(
             (
                 f"share of the error that {model} leaves, {KINDS[kind]}, day 5",
