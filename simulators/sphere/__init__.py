@@ -9,7 +9,7 @@ from simulators.sphere.grid import (
 )
 from simulators.sphere.harmonics import EARTH_RADIUS, SphericalHarmonics
 from simulators.sphere.regridding import regrid_conservatively
-from simulators.sphere.spectra import change_truncation, power_spectrum
+from simulators.sphere.spectra import change_truncation, power_spectrum, without_mean
 
 __all__ = [
     "EARTH_RADIUS",
@@ -22,4 +22,5 @@ __all__ = [
     "gauss_grid_for",
     "power_spectrum",
     "regrid_conservatively",
+    "without_mean",
 ]

@@ -1,5 +1,6 @@
 """Power spectra and changes of triangular truncation of spherical harmonics."""
 
+import torch
 from torch import Tensor
 
 
@@ -33,3 +34,10 @@ def change_truncation(coefficients: Tensor, truncation: int) -> Tensor:
     )
     result[..., :kept, :kept] = coefficients[..., :kept, :kept]
     return result
+
+
+def without_mean(coefficients: Tensor) -> Tensor:
+    """Coefficients (..., l, m) of a field less its area mean; differentiable."""
+    first = torch.zeros_like(coefficients)
+    first[..., 0, 0] = 1
+    return coefficients * (1 - first)

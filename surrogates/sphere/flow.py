@@ -1,13 +1,13 @@
 """A network that carries a shallow-water flow ahead by one interval.
 
-    x(t + D) = B x(t) + R N(x(t))                  B: no change
-    x(t + D) = B x(t) + R N(x(t), B x(t))          B: a coarse model
+    x(t + D) = B x(t) + R N(x(t), B x(t))
 
 x are spectral coefficients of vorticity, divergence and geopotential, N is a network on
-their grid fields in units of their deviation. Without a coarse model it learns the
-change, with one the error of that model. R brings its output to the size of what it
-learns, cuts it at the truncation, and leaves out l = 0: mean vorticity and divergence
-stay zero, and mass stays that of the first state to the bit.
+their grid fields in units of their deviation. B is what is known without learning:
+vorticity that moves with the wind, or a coarse solver; the network learns the rest. R
+brings its output to the size of what it learns, cuts it at the truncation, and leaves
+out l = 0: mean vorticity and divergence stay zero, and mass stays that of the first
+state to the bit.
 """
 
 import math
@@ -18,12 +18,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from simulators.sphere import SphericalHarmonics
+from simulators.sphere import SphericalHarmonics, without_mean
 from surrogates.sphere.sfno import SphericalFourierOperator
 from surrogates.sphere.unet import SphericalUNet
 
 CHANNELS = 3  # vorticity [1/s], divergence [1/s], geopotential of the depth [m2/s2]
 Advance = Callable[[Tensor], Tensor]  # coefficients (batch, 3, l, m) an interval later
+AT_ONCE = 64  # states that a model carries ahead
 FIRST_GAIN = 0.01  # of the output layer: at first the network is nearly its base
 
 
@@ -36,14 +37,14 @@ class FlowShape:
         width: channels within.
         depth: blocks of the operator, levels of the U-Net.
         interval_s: D [s].
-        corrects: whether a coarse model runs below it.
+        base: B, `advection` of vorticity or a `solver`.
     """
 
     network: Literal["sfno", "unet"]
     width: int
     depth: int
     interval_s: float
-    corrects: bool
+    base: Literal["advection", "solver"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +60,16 @@ class FlowScales:
     mean: Tensor
     deviation: Tensor
     residual: Tensor
+
+
+def pairs_of(flows: Tensor) -> tuple[Tensor, Tensor]:
+    """x(t) and x(t + D), each (pairs, 3, l, m), of flows (members, times, 3, l, m)."""
+    return flows[:, :-1].flatten(0, 1), flows[:, 1:].flatten(0, 1)
+
+
+def carry_ahead(advance: Advance, states: Tensor) -> Tensor:
+    """What a model makes of states (n, 3, l, m), some at a time."""
+    return torch.cat([advance(part) for part in torch.split(states, AT_ONCE)])
 
 
 def measure_scales(
@@ -102,12 +113,8 @@ class FlowNetwork(nn.Module):
         harmonics: float32; sets grid and truncation.
         shape: of the network.
         scales: of what it learns.
-        advance: the coarse model, if it corrects one.
+        base: B.
         generator: of the initial weights, on the CPU.
-
-    Raises:
-        ValueError: if the shape asks for a coarse model and there is none, or the other
-            way round.
     """
 
     mean: Tensor
@@ -119,20 +126,15 @@ class FlowNetwork(nn.Module):
         harmonics: SphericalHarmonics,
         shape: FlowShape,
         scales: FlowScales,
-        advance: Advance | None,
+        base: Advance,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        if shape.corrects != (advance is not None):
-            raise ValueError(
-                "a network that corrects must have a coarse model, another none; got "
-                f"corrects={shape.corrects} and {advance}."
-            )
-        self.harmonics, self.shape, self.advance = harmonics, shape, advance
+        self.harmonics, self.shape, self.base = harmonics, shape, base
         for name in ("mean", "deviation", "residual"):
             scale = getattr(scales, name)[:, None, None]
             self.register_buffer(name, scale.to(harmonics.device))
-        n_in, n_out = (1 + shape.corrects) * CHANNELS, CHANNELS
+        n_in, n_out = 2 * CHANNELS, CHANNELS
         if shape.network == "sfno":
             self.network: nn.Module = SphericalFourierOperator(
                 harmonics, n_in, n_out, shape.width, shape.depth, generator
@@ -145,37 +147,27 @@ class FlowNetwork(nn.Module):
             self.network.decoder.weight.mul_(FIRST_GAIN)
         self.network.to(harmonics.device)
 
-    def base(self, state: Tensor) -> Tensor:
-        """B x: the state itself, or what the coarse model makes of it."""
-        return state if self.advance is None else self.advance(state)
-
     def output(self, state: Tensor, base: Tensor) -> Tensor:
         """N: fields (batch, 3, lat, lon) in units of the residual."""
-        parts = (state, base) if self.shape.corrects else (state,)
         fields = [
-            (self.harmonics.synthesise(x) - self.mean) / self.deviation for x in parts
+            (self.harmonics.synthesise(x) - self.mean) / self.deviation
+            for x in (state, base)
         ]
         result: Tensor = self.network(torch.cat(fields, dim=1))
         return result
 
     def target(self, base: Tensor, after: Tensor) -> Tensor:
         """What the output should be, without its area mean."""
-        return self.harmonics.synthesise(_without_mean(after - base)) / self.residual
+        return self.harmonics.synthesise(without_mean(after - base)) / self.residual
 
     def change(self, output: Tensor) -> Tensor:
         """R N: what an output adds to the base, coefficients."""
-        return _without_mean(self.harmonics.analyse(output * self.residual))
+        return without_mean(self.harmonics.analyse(output * self.residual))
 
     def forward(self, state: Tensor) -> Tensor:
         """Coefficients an interval later."""
         base = self.base(state)
         return base + self.change(self.output(state, base))
-
-
-def _without_mean(coefficients: Tensor) -> Tensor:
-    first = torch.zeros_like(coefficients)
-    first[..., 0, 0] = 1
-    return coefficients * (1 - first)
 
 
 def flow_network_state(network: FlowNetwork) -> dict[str, Any]:
@@ -189,9 +181,9 @@ def flow_network_state(network: FlowNetwork) -> dict[str, Any]:
 
 
 def flow_network_of(
-    state: Mapping[str, Any], harmonics: SphericalHarmonics, advance: Advance | None
+    state: Mapping[str, Any], harmonics: SphericalHarmonics, base: Advance
 ) -> FlowNetwork:
-    """The network of a checkpoint, for flows on the same grid.
+    """The network of a checkpoint, for flows on the same grid, above its base.
 
     Raises:
         ValueError: if it was trained on another grid or truncation.
@@ -209,7 +201,7 @@ def flow_network_of(
         harmonics,
         FlowShape(**state["shape"]),
         FlowScales(**scales),
-        advance,
+        base,
         torch.Generator(),
     )
     network.load_state_dict(weights)

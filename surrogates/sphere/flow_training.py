@@ -2,14 +2,14 @@
 
 The first stage learns pairs x(t), x(t + D) of simulated flows. The second rolls the
 network out from the truth over some intervals and learns from the error at each of
-them, with gradients through all, also through a coarse model below the network: an
+them, with gradients through all, also through the base below the network: an
 error that would grow is charged with its growth. Sources: Brandstetter, Worrall and
 Welling (2022), arXiv:2202.03376, on what is missing without; Kochkov et al. (2021),
 doi:10.1073/pnas.2101784118, for gradients through the solver.
 """
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,19 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from simulators.sphere import Grid, power_spectrum
-from surrogates.sphere.flow import CHANNELS, FlowNetwork
+from surrogates.sphere.flow import (
+    AT_ONCE,
+    CHANNELS,
+    FlowNetwork,
+    carry_ahead,
+    pairs_of,
+)
 from surrogates.training import Log, TrainingSettings, fit
 
-AT_ONCE = 64  # pairs of an evaluation
 ROLLOUT_RATE = 0.3  # largest learning rate of the second stage, as a share of the first
-
-
-class FlowPairs(NamedTuple):
-    """What a step has to do, each (pairs, 3, l, m)."""
-
-    before: Tensor
-    base: Tensor  # what the network adds to
-    after: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +46,6 @@ class FlowSchedule:
     rollout_steps: int = 0
     rollout_length: int = 4
     quiet: tuple[float, float] = (0.5, 0.5)
-
-
-def flow_pairs(network: FlowNetwork, flows: Tensor) -> FlowPairs:
-    """The pairs of flows (members, times, 3, l, m), by member, then time."""
-    before, after = flows[:, :-1].flatten(0, 1), flows[:, 1:].flatten(0, 1)
-    return FlowPairs(before, _bases(network, before), after)
 
 
 def train_flow_network(
@@ -82,7 +73,9 @@ def train_flow_network(
         DivergenceError: the loss became non-finite.
         ValueError: a checkpoint is of other data or settings.
     """
-    held_out, first = flow_pairs(network, shown), schedule.first
+    before, after = pairs_of(shown)
+    held_out = _HeldOut(before, carry_ahead(network.base, before), after)
+    first = schedule.first
     stages = [(1, first, checkpoint)]
     if schedule.rollout_steps:
         n_epochs = first.steps // first.epoch_steps if first.epoch_steps else 0
@@ -99,6 +92,14 @@ def train_flow_network(
     for length, settings, file in stages:  # a complete stage is loaded, not trained
         windows = _windows(network, flows, length, schedule.quiet)
         _train(network, windows, settings, file, data_digest, held_out, log)
+
+
+class _HeldOut(NamedTuple):
+    """Pairs whose skill is shown, each (pairs, 3, l, m)."""
+
+    before: Tensor
+    base: Tensor
+    after: Tensor
 
 
 class _Windows(NamedTuple):
@@ -123,11 +124,11 @@ def _windows(
     network: FlowNetwork, flows: Tensor, length: int, quiet: tuple[float, float]
 ) -> _Windows:
     n_members, n_windows = len(flows), flows.shape[1] - length
-    first = state = _bases(network, flows[:, :n_windows].flatten(0, 1))
+    first = state = carry_ahead(network.base, flows[:, :n_windows].flatten(0, 1))
     sizes = []
     for k in range(length):
         if k:
-            state = _bases(network, state)
+            state = carry_ahead(network.base, state)
         missing = flows[:, k + 1 : k + 1 + n_windows].flatten(0, 1) - state
         size = _parts_of_power(missing) / network.residual.flatten()[:, None] ** 2
         sizes.append(size + size.new_tensor(quiet) * size.mean(0))
@@ -180,7 +181,7 @@ def _train(
     settings: TrainingSettings,
     checkpoint: Path,
     data_digest: str,
-    held_out: FlowPairs,
+    held_out: _HeldOut,
     log: Log,
 ) -> None:
     flows, bases, sizes, quiet = windows
@@ -201,17 +202,7 @@ def _train(
             )
         return torch.stack(losses).mean()
 
-    def evaluate(mean_loss: float) -> dict[str, object]:
-        skill = one_step_skill(network, held_out)
-        return {
-            "status": f"one-step skill {float(skill[0]):.3f}",
-            "training_loss": mean_loss,
-            "one_minus_skill": 1 - float(skill[0]),
-            "curve": "one_minus_skill",
-        }
-
     shape = network.shape
-    label = f"{shape.network}{' over a coarse model' if shape.corrects else ''}"
     fit(
         network.network,
         loss,
@@ -219,26 +210,52 @@ def _train(
         settings,
         checkpoint,
         data_digest,
-        evaluate=evaluate,
-        label=label,
+        evaluate=partial(_shown_skill, network, held_out),
+        label=f"{shape.network} over {shape.base}",
         log=log,
-        identity={"shape": asdict(shape), "intervals": len(sizes), "quiet": quiet},
+        identity={
+            "shape": asdict(shape),
+            "intervals": len(sizes),
+            "quiet": quiet,
+        },
     )
 
 
-def one_step_skill(network: FlowNetwork, pairs: FlowPairs) -> Tensor:
-    """1 - MSE/MSE of persistence, per channel (3,); 1 is perfect, 0 no better."""
-    errors, changes = [], []
+def _shown_skill(
+    network: FlowNetwork, held_out: _HeldOut, mean_loss: float
+) -> dict[str, object]:
+    """What the log says at the end of an epoch."""
+    found = _forecast(network, held_out)
+    skill = one_step_skill(found, held_out.before, held_out.after)
+    return {
+        "status": f"one-step skill {float(skill[0]):.3f}",
+        "training_loss": mean_loss,
+        "one_minus_skill": 1 - float(skill[0]),
+        "curve": "one_minus_skill",
+    }
+
+
+def one_step_skill(found: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """1 - MSE/MSE of persistence, per channel (3,); 1 is perfect, 0 no better.
+
+    Args:
+        found: what a model makes of `before`, (pairs, 3, l, m).
+        before: x(t).
+        after: x(t + D).
+    """
+    error, change = (_power(x - after).sum(0) for x in (found, before))
+    return 1 - error / change
+
+
+def _forecast(network: FlowNetwork, pairs: _HeldOut) -> Tensor:
+    """What a network makes of the states, from what its base makes of them."""
+    parts = (torch.split(x, AT_ONCE) for x in (pairs.before, pairs.base))
     with torch.no_grad():
-        for before, base, after in _parts(pairs):
-            found = base + network.change(network.output(before, base))
-            errors.append(_power(found - after))
-            changes.append(_power(before - after))
-    return 1 - torch.cat(errors).sum(0) / torch.cat(changes).sum(0)
-
-
-def _bases(network: FlowNetwork, states: Tensor) -> Tensor:
-    return torch.cat([network.base(part) for part in torch.split(states, AT_ONCE)])
+        found = [
+            base + network.change(network.output(before, base))
+            for before, base in zip(*parts, strict=True)
+        ]
+    return torch.cat(found)
 
 
 def _power(coefficients: Tensor) -> Tensor:
@@ -250,7 +267,3 @@ def _parts_of_power(coefficients: Tensor) -> Tensor:
     """`_power` of the zonal mean and of the waves, (..., 3, 2)."""
     zonal = coefficients[..., 1:, 0].abs().double().square().sum(-1) / 2
     return torch.stack((zonal, _power(coefficients) - zonal), dim=-1)
-
-
-def _parts(pairs: FlowPairs) -> Iterator[tuple[Tensor, ...]]:
-    return zip(*(torch.split(x, AT_ONCE) for x in pairs), strict=True)

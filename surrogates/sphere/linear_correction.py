@@ -23,7 +23,7 @@ from itertools import combinations_with_replacement
 import torch
 from torch import Tensor
 
-from surrogates.sphere.flow import Advance
+from surrogates.sphere.flow import Advance, carry_ahead
 
 N_COMPONENTS = 2  # of the zonal flow; jets of two parameters have no more
 ZONAL_DEGREE = 3  # of the polynomial
@@ -35,7 +35,6 @@ RIDGE = 0.1  # of the mean square of the predictors; 0.03 to 0.3 do as well
 # Root mean square of wave vorticity over that of the zonal flow. Jets pass it on day 3;
 # learned from twice or three times as large waves, day 5 has 0.16 and 0.21.
 LARGEST_WAVES = 0.1
-AT_ONCE = 64  # pairs that the coarse model carries ahead
 REACH = 1.2  # how far p may be from its mean, in units of the farthest learned from
 
 
@@ -112,7 +111,7 @@ def fit_linear_correction(
         ValueError: hardly a pair has small waves, or the coarse model fails with them.
     """
     kept = _has_small_waves(before)
-    base = torch.cat([advance(part) for part in torch.split(before[kept], AT_ONCE)])
+    base = carry_ahead(advance, before[kept])
     state = before[kept].to(torch.complex128)
     defect = (after[kept] - base).to(torch.complex128)
     is_finite = defect.isfinite().flatten(1).all(-1)

@@ -1,9 +1,9 @@
 """Error against cost: which solver, coarser or finer, does better than a network.
 
 A solver beats a network where it errs no more and takes no more time, but for a margin
-that timings of a shared machine need; so do persistence and climatology, which take
-none. The solver that made the truth counts with an error of
-zero, as nothing here could tell its own.
+that timings of a shared machine need; so do baselines, of which persistence and
+climatology take none. The solver that made the truth counts with an error of zero, as
+nothing here could tell its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -111,7 +111,7 @@ def _describe_network(point: Point, points: Sequence[Point], truncation: int) ->
 
 def _describe_point(point: Point) -> str:
     error = f"{point.error:.2f}" if point.error else "the truth"
-    if point.model in models.BASELINES:
+    if not point.seconds:
         return error
     return f"{error} in {_describe_time(point.seconds)}"
 

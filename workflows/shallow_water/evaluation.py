@@ -19,7 +19,8 @@ from simulators.shallow_water import ShallowWater, split_fields
 from simulators.shallow_water.diagnostics import kinetic_energy_spectrum
 from simulators.sphere import SphericalHarmonics
 from surrogates.scores import mean_interval
-from surrogates.sphere import FlowNetwork, corrected, flow_pairs, one_step_skill
+from surrogates.sphere import carry_ahead, corrected, one_step_skill, pairs_of
+from surrogates.sphere.flow import Advance
 from surrogates.sphere.flow_scores import horizon, invariant_drifts, vorticity_error
 from workflows.engine.arrays import write_arrays
 from workflows.engine.artefacts import Manifest, artefact
@@ -28,6 +29,7 @@ from workflows.shallow_water import models
 from workflows.shallow_water.fields import (
     KINDS,
     FlowRecord,
+    advection_of,
     harmonics_of,
     propagator_of,
 )
@@ -91,9 +93,11 @@ def evaluate(
     test = read_test(folder, flow, record.test_members, record.seed)
     diffusion = tuned(tuning, flow.truncation)
     coarse = propagator_of(flow.truncation, diffusion, flow.interval_s)
+    linear = corrected(coarse, read_correction(folder, correction))
+    bases: dict[str, Advance] = {"advection": advection_of(flow), "solver": linear}
     trained = {
-        str(manifest.facts["network"]): read_network(folder, manifest, coarse)
-        for manifest in networks
+        str(found.facts["network"]): read_network(folder, found, bases, flow.truncation)
+        for found in networks
     }
     watched = next(iter(trained.values()))
     rollout, outside = guarded(test, watched, read_guard(folder, summary), diffusion)
@@ -102,12 +106,11 @@ def evaluate(
     rollouts = {
         "truth": Rollout(test.truth),
         **baselines(test, folder, summary),
+        "advection": unguarded(test, bases["advection"]),
         **solvers(test, record.solvers, tuning),
         **{name: unguarded(test, network) for name, network in trained.items()},
         "guarded": rollout,
-        "linear": unguarded(
-            test, corrected(coarse, read_correction(folder, correction))
-        ),
+        "linear": unguarded(test, linear),
     }
     path = folder / "fields" / "evaluation.npz"
     arrays = _arrays(test, rollouts, coarse.model)
@@ -122,8 +125,9 @@ def evaluate(
     )
     facts = _facts(test, rollouts, record.seed)
     facts["solver_share"] = float(by_solver.double().mean())
+    stepped: dict[str, Advance] = {"advection": bases["advection"], **trained}
     facts["one_step_skill"] = {
-        name: _skill(test, network) for name, network in trained.items()
+        name: _skill(test, advance) for name, advance in stepped.items()
     }
     return Manifest({"evaluation": artefact(path, folder)}, facts, timings)
 
@@ -253,14 +257,17 @@ def _mass_drift(flows: Tensor) -> float | None:
     return float(finite.max()) if len(finite) else None
 
 
-def _skill(test: Test, network: FlowNetwork) -> dict[str, list[float | None]]:
+def _skill(test: Test, advance: Advance) -> dict[str, list[float | None]]:
     """One-step skill against persistence of the three fields, by kind.
 
     None where a coarse model cannot follow a pair.
     """
 
     def skill(rows: NDArray[np.bool_]) -> list[float | None]:
-        found = one_step_skill(network, flow_pairs(network, test.truth[rows]))
-        return [float(x) if x.isfinite() else None for x in found]
+        before, after = pairs_of(test.truth[rows])
+        with torch.no_grad():
+            found = carry_ahead(advance, before)
+        skills = one_step_skill(found, before, after)
+        return [float(x) if x.isfinite() else None for x in skills]
 
     return _by_kind(test, skill)

@@ -38,6 +38,7 @@ from simulators.shallow_water.random_states import (
     random_vorticity,
 )
 from simulators.sphere import SphericalHarmonics, gauss_grid_for
+from surrogates.sphere import PotentialVorticityAdvection
 from workflows.engine.ensemble_files import read_stored
 
 FIELDS = (
@@ -50,6 +51,7 @@ HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
 RANDOM_WIND = 15.0  # root mean square [m/s]
 RANDOM_PEAK = 6  # degree with the most energy
+MEAN_GEOPOTENTIAL = MEAN_DEPTH * GRAVITY
 FASTEST_WIND = 110.0  # [m/s], above what these flows reach; it sets the step
 LONGEST_STEP_S = 1800.0
 TRUTH_DIFFUSION = Diffusion(28 * HOUR_S)  # del^4
@@ -102,6 +104,13 @@ def propagator_of(
     return Propagator(model, scheme_of(truncation), interval_s)
 
 
+def advection_of(flow: FlowRecord) -> PotentialVorticityAdvection:
+    """What a flow does for nothing over one interval: vorticity is carried along."""
+    return PotentialVorticityAdvection(
+        harmonics_of(flow.truncation), MEAN_GEOPOTENTIAL, flow.interval_s
+    )
+
+
 def draw_states(numbers: Sequence[int], seed: int, truncation: int) -> Tensor:
     """First states (members, 3, l, m) of the flows with these numbers, complex64.
 
@@ -135,7 +144,7 @@ def _random_states(
 ) -> State:
     energy = peaked_spectrum(RANDOM_WIND, RANDOM_PEAK, 21)
     vorticity = random_vorticity(harmonics, generators, energy)
-    return balanced_state(harmonics, vorticity, MEAN_DEPTH * GRAVITY)
+    return balanced_state(harmonics, vorticity, MEAN_GEOPOTENTIAL)
 
 
 def kinds_of(numbers: Sequence[int]) -> NDArray[np.int64]:

@@ -25,7 +25,12 @@ HOURS_PER_DAY = 24
 LABEL_HEIGHT = 0.045
 """Of a name in a figure, share of the axes."""
 _INK = "#4a525c"
-_STYLES = {"persistence": ":", "climatology": "--", "guarded": "--"}
+_STYLES = {
+    "persistence": ":",
+    "climatology": "--",
+    "advection": "-.",
+    "guarded": "--",
+}
 _MEASURED = "relative L2 error of vorticity"
 
 
@@ -62,7 +67,7 @@ def error_curves(arrays: Arrays) -> "Figure":
 
 
 def error_against_cost(points: Mapping[str, Sequence[Point]]) -> "Figure":
-    """Error on day 5 against time: solvers as a line, networks as points.
+    """Error on day 5 against time: solvers as a line, other models as points.
 
     Args:
         points: by kind. The solver that made the truth, which has no error, is a
@@ -75,14 +80,14 @@ def error_against_cost(points: Mapping[str, Sequence[Point]]) -> "Figure":
         for ax, (kind, found) in zip(axes, points.items(), strict=True):
             _draw_solvers(ax, [p for p in found if models.truncation_of(p.model)])
             for p in found:
-                if p.model in models.BASELINES:
+                if not p.seconds:
                     ax.axhline(
                         p.error,
                         color=models.colour(p.model),
                         ls=line_style(p.model),
                         label=models.label(p.model),
                     )
-                if p.model in models.NETWORKS:
+                elif models.truncation_of(p.model) is None:
                     ax.errorbar(
                         p.seconds,
                         p.error,

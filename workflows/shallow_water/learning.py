@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from simulators.shallow_water import Diffusion, Propagator
+from simulators.shallow_water import Diffusion
 from simulators.sphere import change_truncation
 from surrogates.distributed.checkpoint import load_checkpoint
 from surrogates.sphere import (
@@ -19,12 +19,16 @@ from surrogates.sphere import (
     FlowSchedule,
     FlowShape,
     LinearCorrection,
+    carry_ahead,
+    corrected,
     fit_linear_correction,
     flow_network_of,
     flow_network_state,
     measure_scales,
+    pairs_of,
     train_flow_network,
 )
+from surrogates.sphere.flow import Advance
 from surrogates.sphere.flow_guard import QUANTITIES, Guard, roll_out_guarded
 from workflows.engine.arrays import read_arrays, write_arrays
 from workflows.engine.artefacts import Manifest, artefact, digest_of
@@ -32,6 +36,7 @@ from workflows.engine.events import Log
 from workflows.engine.training import Trained, Training, train_in_process
 from workflows.shallow_water.fields import (
     FlowRecord,
+    advection_of,
     draw_states,
     harmonics_of,
     propagator_of,
@@ -48,7 +53,8 @@ class NetworkRecord:
 
     Attributes:
         name: of the model in the report.
-        corrects: whether it corrects the coarse model, of the truncation of the flows.
+        base: what it adds to, vorticity carried along or the coarse solver, which has
+            the truncation of the flows.
         shown_members: test members whose one-step skill a training curve shows.
     """
 
@@ -57,7 +63,7 @@ class NetworkRecord:
     network: Literal["sfno", "unet"]
     width: int
     depth: int
-    corrects: bool
+    base: Literal["advection", "solver"]
     members: int
     shown_members: tuple[int, ...]
     schedule: FlowSchedule
@@ -70,13 +76,24 @@ def train_network(
     log: Log,
     *,
     blocks: Sequence[Manifest],
-    tuning: Manifest | None = None,
+    solver: Sequence[Manifest] = (),
 ) -> Manifest:
-    """Trains a network in a process of its own; goes on from an earlier checkpoint."""
-    arguments, digest = dict[str, Any](), digest_of(blocks)
-    if tuning is not None:
+    """Trains a network in a process of its own; goes on from an earlier checkpoint.
+
+    Args:
+        record: the settings.
+        folder: of the run.
+        log: of the run.
+        blocks: of the flows.
+        solver: the tuned diffusion and the linear correction of the coarse solver, if
+            the network adds to that.
+    """
+    arguments, digest = dict[str, Any](), digest_of([*blocks, *solver])
+    if solver:
+        tuning, correction = solver
         diffusion = asdict(tuned(tuning, record.flow.truncation))
-        arguments["diffusion"] = diffusion
+        path = correction.artefacts["correction"].path
+        arguments["solver"] = {"diffusion": diffusion, "correction": path}
         digest = f"{digest} {diffusion}"
     return train_in_process(
         fit_network,
@@ -93,27 +110,34 @@ def fit_network(
     record: NetworkRecord,
     training: Training,
     *,
-    diffusion: Mapping[str, Any] | None = None,
+    solver: Mapping[str, Any] | None = None,
 ) -> Trained:
-    """The trained network and its size; what the training process does."""
+    """The trained network and its size; what the training process does.
+
+    Args:
+        record: the settings.
+        training: where it works.
+        solver: `diffusion`, and path of the linear `correction`, of the coarse solver;
+            if the network adds to that.
+    """
     flow, run = record.flow, training.folder
     _, flows = read_flows(run, flow.truncation, range(record.members))
     _, shown = read_flows(run, flow.truncation, record.shown_members)
-    advance = None
-    if diffusion is not None:
-        coarse = Diffusion(**diffusion)
-        advance = propagator_of(flow.truncation, coarse, flow.interval_s)
-    shape = FlowShape(
-        record.network, record.width, record.depth, flow.interval_s, record.corrects
-    )
     harmonics = harmonics_of(flow.truncation)
-    before, after = (
-        x.flatten(0, 1) for x in (flows[:N_SCALED, :-1], flows[:N_SCALED, 1:])
+    base: Advance = advection_of(flow)
+    if solver is not None:
+        coarse = Diffusion(**solver["diffusion"])
+        base = corrected(
+            propagator_of(flow.truncation, coarse, flow.interval_s),
+            _read_correction(run / solver["correction"]),
+        )
+    shape = FlowShape(
+        record.network, record.width, record.depth, flow.interval_s, record.base
     )
-    base = before if advance is None else advance(before)
-    scales = measure_scales(harmonics, before, base, after)
+    before, after = pairs_of(flows[:N_SCALED])
+    scales = measure_scales(harmonics, before, carry_ahead(base, before), after)
     generator = torch.Generator().manual_seed(record.schedule.first.seed)
-    network = FlowNetwork(harmonics, shape, scales, advance, generator)
+    network = FlowNetwork(harmonics, shape, scales, base, generator)
     train_flow_network(
         network,
         flows,
@@ -128,12 +152,14 @@ def fit_network(
     return flow_network_state(network), facts
 
 
-def read_network(folder: Path, training: Manifest, coarse: Propagator) -> FlowNetwork:
-    """The network that a training left, over the coarse model if it corrects one."""
+def read_network(
+    folder: Path, training: Manifest, bases: Mapping[str, Advance], truncation: int
+) -> FlowNetwork:
+    """The network that a training left, over that of the bases which it had."""
     path = folder / training.artefacts["checkpoint"].path
     state = load_checkpoint(path)["description"]
-    advance = coarse if state["shape"]["corrects"] else None
-    return flow_network_of(state, coarse.model.harmonics, advance)
+    base = bases[state["shape"]["base"]]
+    return flow_network_of(state, harmonics_of(truncation), base)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +183,7 @@ def fit_correction(
     _, flows = read_flows(folder, flow.truncation, range(record.members))
     diffusion = tuned(tuning, flow.truncation)
     coarse = propagator_of(flow.truncation, diffusion, flow.interval_s)
-    before, after = (x.flatten(0, 1) for x in (flows[:, :-1], flows[:, 1:]))
-    correction = fit_linear_correction(coarse, before, after)
+    correction = fit_linear_correction(coarse, *pairs_of(flows))
     path = folder / "fields" / "linear_correction.npz"
     write_arrays(path, **correction.arrays())
     return Manifest({"correction": artefact(path, folder)})
@@ -166,7 +191,11 @@ def fit_correction(
 
 def read_correction(folder: Path, fitted: Manifest) -> LinearCorrection:
     """The correction that `fit_correction` left."""
-    arrays = read_arrays(folder / fitted.artefacts["correction"].path)
+    return _read_correction(folder / fitted.artefacts["correction"].path)
+
+
+def _read_correction(path: Path) -> LinearCorrection:
+    arrays = read_arrays(path)
     return LinearCorrection(**{name: torch.tensor(x) for name, x in arrays.items()})
 
 
@@ -212,7 +241,9 @@ def select_members(
     states = draw_states(record.candidates, record.seed, flow.truth_truncation)
     coarse = propagator_of(flow.truncation, diffusion, flow.interval_s)
     rolled = roll_out_guarded(
-        read_network(folder, network, coarse),
+        read_network(
+            folder, network, {"advection": advection_of(flow)}, flow.truncation
+        ),
         coarse.model,
         read_guard(folder, summary),
         coarse,

@@ -7,7 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 KINDS = {"jet": "jets", "random": "random states"}
 """Families of flows, in the order of their numbers in the files."""
-BASELINES = {"persistence": "persistence", "climatology": "climatology"}
+BASELINES = {
+    "persistence": "persistence",
+    "climatology": "climatology",
+    "advection": "carried vorticity",
+}
+"""What needs neither training nor a solver; networks add to the last one."""
 NETWORKS = {
     "sfno": "SFNO",
     "unet": "U-Net",
@@ -22,6 +27,7 @@ COLOURS = {
     "truth": "#111111",
     "persistence": "#b08a3c",
     "climatology": "#b08a3c",
+    "advection": "#b08a3c",
     "sfno": "#1f77b4",
     "unet": "#e0701a",
     "linear": "#c2255c",

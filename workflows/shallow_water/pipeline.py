@@ -54,7 +54,9 @@ def run(config: ShallowWaterConfig, campaign: Campaign) -> str:
     ensemble = _Ensemble(config, campaign)
     tuning = _tune(ensemble)
     correction = _fit_correction(ensemble, tuning)
-    hybrids = [_train_hybrid(ensemble, tuning)] if config.hybrid.steps else []
+    hybrids = []
+    if config.hybrid.steps:
+        hybrids = [_train_hybrid(ensemble, tuning, correction)]
     steered, selections = _steer(ensemble, tuning)
     networks = [*ensemble.networks, *hybrids]
     summary = _summarise(ensemble, ensemble.test)
@@ -205,8 +207,13 @@ def _fit_correction(ensemble: _Ensemble, tuning: TaskFuture) -> TaskFuture:
     )
 
 
-def _train_hybrid(ensemble: _Ensemble, tuning: TaskFuture) -> TaskFuture:
-    """The network that corrects the coarse model; learns from the first members."""
+def _train_hybrid(
+    ensemble: _Ensemble, tuning: TaskFuture, correction: TaskFuture
+) -> TaskFuture:
+    """The network that corrects the coarse solver further than the regression does.
+
+    It learns from the first members.
+    """
     hybrid = ensemble.config.hybrid
     schedule = _schedule(ensemble, hybrid.steps, hybrid.rollout_steps)
     schedule = replace(schedule, quiet=QUIET_ERRORS)
@@ -216,7 +223,7 @@ def _train_hybrid(ensemble: _Ensemble, tuning: TaskFuture) -> TaskFuture:
     return ensemble.campaign.submit(
         tasks.train_network,
         record,
-        tuning=tuning,
+        solver=[tuning, correction],
         blocks=[*ensemble.training, *ensemble.test],
     )
 
@@ -247,7 +254,7 @@ def _network_record(
         network=network,
         width=width,
         depth=depth,
-        corrects=name == "hybrid",
+        base="solver" if name == "hybrid" else "advection",
         members=ensemble.n_training,
         shown_members=ensemble.test_members[:N_SHOWN],
         schedule=schedule,

@@ -11,9 +11,6 @@ from workflows.shallow_water.cost import Point
 Facts = Mapping[str, Any]  # of JSON
 Event = Mapping[str, Any]  # of JSON
 
-CORRECTS = " over a coarse model"
-"""End of the name that the training of a correction logs."""
-
 
 def describe_flows(arrays: figures.Arrays, truncation: int) -> Section:
     """Maps of the truth and what became of it in each model."""
@@ -152,9 +149,9 @@ def describe_training(
 
 
 def _network_of(event: Event) -> str:
-    """What a reader calls the network of an epoch."""
-    name = str(event["training"])
-    return models.label("hybrid" if name.endswith(CORRECTS) else name)
+    """What a reader calls the network of an epoch, `<network> over <base>`."""
+    network, base = str(event["training"]).split(" over ")
+    return models.label("hybrid" if base == "solver" else network)
 
 
 def _describe_mass(drift: Mapping[str, float | None]) -> str:

@@ -17,9 +17,9 @@ from surrogates.sphere import (
     FlowShape,
     flow_network_of,
     flow_network_state,
-    flow_pairs,
     measure_scales,
     one_step_skill,
+    pairs_of,
     relative_squared_error,
     roll_out,
     train_flow_network,
@@ -52,13 +52,22 @@ def damped_flows(harmonics, n_members, seed=0, n_times=5):
     return torch.stack([first * factor**k for k in range(n_times)], dim=1)
 
 
-def new_network(harmonics, flows, network="sfno", advance=None):
-    before, after = flows[:, :-1].flatten(0, 1), flows[:, 1:].flatten(0, 1)
-    base = before if advance is None else advance(before)
-    scales = measure_scales(harmonics, before, base, after)
-    shape = FlowShape(network, 8, 1, 3600.0, corrects=advance is not None)
+def unchanged(state):
+    return state
+
+
+def new_network(harmonics, flows, network="sfno", base=unchanged):
+    before, after = pairs_of(flows)
+    scales = measure_scales(harmonics, before, base(before), after)
+    shape = FlowShape(network, 8, 1, 3600.0, "solver")
     generator = torch.Generator().manual_seed(1)
-    return FlowNetwork(harmonics, shape, scales, advance, generator)
+    return FlowNetwork(harmonics, shape, scales, base, generator)
+
+
+def skill_of(network, flows):
+    before, after = pairs_of(flows)
+    with torch.no_grad():
+        return one_step_skill(network(before), before, after)
 
 
 def shaken(network):
@@ -80,8 +89,7 @@ def train(network, flows, checkpoint, plan, log=lambda _: None):
 
 
 def test_scales_are_those_of_the_fields(t10):
-    flows = damped_flows(t10, 3)
-    before, after = flows[:, :-1].flatten(0, 1), flows[:, 1:].flatten(0, 1)
+    before, after = pairs_of(damped_flows(t10, 3))
     scales = measure_scales(t10, before, before, after)
     torch.testing.assert_close(
         scales.mean, torch.tensor([0.0, 0.0, MEAN_GEOPOTENTIAL]), rtol=1e-5, atol=1e-9
@@ -108,10 +116,10 @@ def test_means_are_kept_to_the_bit(t10, network):
     assert torch.equal(found[..., 0, 0], flows[:, :1, :, 0, 0].expand(-1, 6, -1))
 
 
-def test_a_corrected_model_is_the_base(t10):
+def test_an_output_of_zero_leaves_the_base(t10):
     flows = damped_flows(t10, 2)
     halved = lambda state: state * damping(10) ** 0.5  # noqa: E731  # one line says it
-    network = new_network(t10, flows, advance=halved)
+    network = new_network(t10, flows, base=halved)
     before = flows[:, 0]
     with torch.no_grad():
         for parameter in network.network.decoder.parameters():
@@ -119,17 +127,10 @@ def test_a_corrected_model_is_the_base(t10):
     assert torch.equal(network(before), halved(before))
 
 
-def test_a_coarse_model_must_be_there_if_it_is_corrected(t10):
-    flows = damped_flows(t10, 2)
-    network = new_network(t10, flows)
-    with pytest.raises(ValueError, match="coarse model"):
-        flow_network_of(flow_network_state(network), t10, lambda state: state)
-
-
 def test_a_checkpoint_gives_the_same_network(t10):
     flows = damped_flows(t10, 2)
     network = shaken(new_network(t10, flows))
-    again = flow_network_of(flow_network_state(network), t10, None)
+    again = flow_network_of(flow_network_state(network), t10, unchanged)
     assert torch.equal(again(flows[:, 0]), network(flows[:, 0]))
 
 
@@ -137,7 +138,7 @@ def test_a_checkpoint_of_another_grid_is_refused(t10):
     state = flow_network_state(new_network(t10, damped_flows(t10, 2)))
     t21 = SphericalHarmonics(gauss_grid_for(21), 21, dtype=torch.float32)
     with pytest.raises(ValueError, match=r"grid \[32, 64\] at truncation 21; it is of"):
-        flow_network_of(state, t21, None)
+        flow_network_of(state, t21, unchanged)
 
 
 def test_the_loss_weighs_areas_and_what_is_missing():
@@ -160,9 +161,9 @@ def test_the_loss_weighs_areas_and_what_is_missing():
 def test_training_learns_diffusion(t10, tmp_path):
     flows, unseen = damped_flows(t10, 24), damped_flows(t10, 4, seed=1)
     network = new_network(t10, flows)
-    start = one_step_skill(network, flow_pairs(network, unseen))
+    start = skill_of(network, unseen)
     train(network, flows, tmp_path / "flow.pt", schedule(steps=300))
-    skill = one_step_skill(network, flow_pairs(network, unseen))
+    skill = skill_of(network, unseen)
     assert (start < 0.1).all()
     assert (skill > 0.9).all()
 
@@ -195,14 +196,14 @@ def parts(coefficients):
     return torch.stack((zonal, power - zonal), dim=-1)
 
 
-def test_gradients_of_a_rollout_go_through_the_coarse_model(t10, tmp_path):
+def test_gradients_of_a_rollout_go_through_the_base(t10, tmp_path):
     """Only the second stage sees them: cut, they leave another network behind."""
     flows = damped_flows(t10, 4)
     models = {"whole": lambda x: 2 * x, "cut": lambda x: 2 * x.detach()}
     for rollout_steps, are_equal in ((0, True), (4, False)):
         weights = []
         for name, advance in models.items():
-            network = new_network(t10, flows, advance=advance)
+            network = new_network(t10, flows, base=advance)
             plan = schedule(steps=4, rollout_steps=rollout_steps, rollout_length=2)
             train(network, flows, tmp_path / f"{name}_{rollout_steps}.pt", plan)
             weights.append(network.network.decoder.weight)

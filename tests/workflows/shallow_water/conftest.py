@@ -15,6 +15,7 @@ N_LATITUDES, N_LONGITUDES, DEGREES = 8, 16, 43
 ERRORS = {
     "persistence": 0.8,
     "climatology": 0.9,
+    "advection": 0.8,
     "solver_t31": 0.5,
     "solver_t42": 0.3,
     "solver_t63": 0.1,
@@ -25,6 +26,7 @@ ERRORS = {
     "guarded": 0.36,
 }
 SECONDS = {
+    "advection": 3e-3,
     "solver_t31": 1e-3,
     "solver_t42": 4e-3,
     "solver_t63": 2e-2,
@@ -75,7 +77,7 @@ def summary(run_folder, flow, blocks):
 
 
 @pytest.fixture(scope="session")
-def networks(run_folder, flow, blocks, tuning):
+def networks(run_folder, flow, blocks, tuning, correction):
     """One on its own, one that corrects."""
     return [
         learning.train_network(
@@ -85,7 +87,7 @@ def networks(run_folder, flow, blocks, tuning):
                 network="unet" if name == "unet" else "sfno",
                 width=4,
                 depth=1,
-                corrects=name == "hybrid",
+                base="solver" if name == "hybrid" else "advection",
                 members=TRAINING,
                 shown_members=(8, 9),
                 schedule=FlowSchedule(TrainingSettings(12, 4, 2e-3, SEED)),
@@ -94,7 +96,7 @@ def networks(run_folder, flow, blocks, tuning):
             run_folder,
             no_log,
             blocks=blocks,
-            **({"tuning": tuning} if name == "hybrid" else {}),
+            solver=[tuning, correction] if name == "hybrid" else [],
         )
         for name in ("unet", "hybrid")
     ]

@@ -81,10 +81,11 @@ def test_a_network_keeps_mass_and_the_guard_is_counted(manifest, arrays):
     assert manifest.facts["mass_drift"]["guarded"] < 1e-6
     share = manifest.facts["solver_share"]
     assert share == pytest.approx(arrays["by_solver"].mean())
-    # no flow leaves these ranges: what a stop does is tested beside the guard
+    # until a stop, which is tested beside the guard, it is the network
     alone, guarded = arrays["error_unet"], arrays["error_guarded"]
-    assert not arrays["by_solver"].any()
-    np.testing.assert_allclose(guarded, alone, rtol=1e-4)
+    not_yet = arrays["by_solver"].cumsum(1) == 0
+    assert 0 < not_yet.sum() < not_yet.size
+    np.testing.assert_allclose(guarded[not_yet], alone[not_yet], rtol=1e-4)
 
 
 def test_maps_are_of_the_days_that_they_name(run_folder, arrays):

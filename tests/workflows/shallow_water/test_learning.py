@@ -9,26 +9,29 @@ from surrogates.training import TrainingSettings
 from workflows.engine.arrays import write_arrays
 from workflows.engine.artefacts import Manifest, artefact
 from workflows.shallow_water import learning, steps
-from workflows.shallow_water.fields import propagator_of, read_flows
+from workflows.shallow_water.fields import (
+    advection_of,
+    propagator_of,
+    read_flows,
+)
 
 SEED = 3
 
 
-@pytest.fixture(scope="module")
-def coarse(flow, tuning):
-    return propagator_of(21, steps.tuned(tuning, 21), flow.interval_s)
-
-
-def test_a_trained_network_is_read_over_what_it_corrects(
-    run_folder, flow, networks, coarse
+def test_a_trained_network_is_read_over_what_it_adds_to(
+    run_folder, flow, networks, tuning
 ):
     _, flows = read_flows(run_folder, 21, [8, 9])
+    bases = {
+        "advection": advection_of(flow),
+        "solver": propagator_of(21, steps.tuned(tuning, 21), flow.interval_s),
+    }
     alone, corrects = (
-        learning.read_network(run_folder, manifest, coarse) for manifest in networks
+        learning.read_network(run_folder, manifest, bases, 21) for manifest in networks
     )
     assert [m.facts["network"] for m in networks] == ["unet", "hybrid"]
-    assert alone.advance is None
-    assert corrects.advance is coarse
+    assert alone.base is bases["advection"]
+    assert corrects.base is bases["solver"]
     for network in (alone, corrects):
         rolled = roll_out(network, flows[:, 0], 3)
         assert rolled.isfinite().all()
@@ -67,7 +70,7 @@ def limited(run_folder, largest_vorticity):
     ("limit", "flagged", "chosen"),
     [
         (0.0, [12, 13, 14, 15, 16], [12, 13]),
-        (8.7e-5, [14, 16], [14, 16]),  # jets at T21: 7.4e-5, 9.2e-5 and 9.9e-5
+        (9.7e-5, [14, 16], [16, 14]),  # 16 has 9.9e-5 at once, 14 grows to that
         (torch.inf, [], [12, 13]),
     ],
 )
@@ -82,13 +85,14 @@ def test_the_first_flagged_are_chosen(  # one argument per file that the step re
         "flagged_share": len(flagged) / 5,
         "flagged_chosen": min(len(flagged), 2),
     }
-    assert [event["flow"] for event in events] == flagged
-    assert {event["lead_h"] for event in events} <= {12}
+    leads = {event["flow"]: event["lead_h"] for event in events}
+    assert list(leads) == flagged
+    assert chosen[: len(flagged)] == sorted(leads, key=leads.__getitem__)[:2]
     assert {event["reason"] for event in events} <= {"largest vorticity"}
 
 
 def test_a_random_choice_does_not_look(run_folder, flow, networks, tuning):
-    guard = limited(run_folder, 8.7e-5)
+    guard = limited(run_folder, 9.7e-5)
     facts, _ = selected(run_folder, flow, networks, guard, tuning, "random")
     assert facts["chosen"] == [12, 13]
     assert facts["flagged_share"] == 0.4
@@ -106,7 +110,7 @@ def test_training_again_gives_the_same_network(run_folder, flow, networks, block
         network="unet",
         width=4,
         depth=1,
-        corrects=False,
+        base="advection",
         members=8,
         shown_members=(8, 9),
         schedule=FlowSchedule(TrainingSettings(12, 4, 2e-3, SEED)),

@@ -75,7 +75,7 @@ def run(tmp_path, arrays, facts, timings):
     }
     (tmp_path / "run.json").write_text(json.dumps(record))
     log = event_log(tmp_path)
-    for name in ("unet", "sfno", "unet over a coarse model"):
+    for name in ("unet over advection", "sfno over advection", "unet over solver"):
         log({**EPOCH, "training": name, "one_minus_skill": 0.1})
     yield (
         tmp_path,
@@ -123,6 +123,7 @@ def test_metrics_stand_beside_what_they_have_to_beat(facts):
     assert error.baselines == {
         "persistence": 0.8,
         "climatology": 0.9,
+        "advection": 0.8,
         "solver_t42": 0.3,
         "solver_t63": 0.1,
     }
@@ -154,9 +155,10 @@ def test_the_score_table_has_every_model_and_day_in_order(scores):
     table = tables.score_table(scores, "jet")
     assert list(table.header)[1:] == [f"day {d}" for d in range(1, 7)]
     names = [row[0] for row in table.rows]
-    assert names[:5] == [
+    assert names[:6] == [
         "persistence",
         "climatology",
+        "carried vorticity",
         "solver T31",
         "solver T42",
         "solver T63",
@@ -185,8 +187,8 @@ def test_the_caption_of_costs_follows_from_the_points(scores, timings):
 
 def test_trainings_are_named_and_tables_follow_the_facts():
     events = [
-        {**EPOCH, "training": "sfno over a coarse model", "one_minus_skill": 0.1},
-        {**EPOCH, "training": "sfno", "one_minus_skill": 0.3},
+        {**EPOCH, "training": "sfno over solver", "one_minus_skill": 0.1},
+        {**EPOCH, "training": "sfno over advection", "one_minus_skill": 0.3},
         {"event": "start"},
     ]
     section = sections.describe_training(events, TUNING, ENSEMBLE, STEERING)
