@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 from workflows.shallow_water import models
 
-DAY = 5
-"""On which errors are compared."""
 MARGIN = 0.1
 """Share of error and of time within which two models are equal."""
 _MILLISECONDS = 1e3
@@ -56,7 +54,7 @@ def points_of(
     truth = models.solver(truth_truncation)
     found = []
     for model in models.ordered([*models.BASELINES, *timed]):
-        error = models.error_of(scores, model, kind, DAY)
+        error = models.error_of(scores, model, kind, models.DAY)
         if model == truth:
             error = (0.0, 0.0, 0.0)
         if error is not None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -30,7 +30,6 @@ from workflows.shallow_water.fields import (
     KINDS,
     FlowRecord,
     advection_of,
-    harmonics_of,
     propagator_of,
 )
 from workflows.shallow_water.learning import (
@@ -52,9 +51,9 @@ from workflows.shallow_water.rollouts import (
 from workflows.shallow_water.steps import tuned
 
 Value = TypeVar("Value")
+_Arrays: TypeAlias = dict[str, NDArray[Any] | Tensor]
 MAP_DAYS = (4, 5, 6)
 SCORED_DAYS = (1, 2, 3, 4, 5, 6)
-SPECTRUM_DAY = 5
 RESOLVED = 2 / 3  # of the truncation: degrees whose energy is compared
 
 
@@ -100,7 +99,7 @@ def evaluate(
         for found in networks
     }
     watched = next(iter(trained.values()))
-    rollout, outside = guarded(test, watched, read_guard(folder, summary), diffusion)
+    rollout, outside = guarded(test, watched, read_guard(folder, summary), coarse)
     tell_stops(log, test.numbers, outside, flow)
     by_solver = outside.any(-1)  # (members, steps)
     rollouts = {
@@ -123,7 +122,7 @@ def evaluate(
     timings[f"{models.solver(flow.truth_truncation)}_member_day_s"] = (
         truth_member_day_s(test)
     )
-    facts = _facts(test, rollouts, record.seed)
+    facts = _facts(flow, arrays, record.seed)
     facts["solver_share"] = float(by_solver.double().mean())
     stepped: dict[str, Advance] = {"advection": bases["advection"], **trained}
     facts["one_step_skill"] = {
@@ -134,12 +133,12 @@ def evaluate(
 
 def _arrays(
     test: Test, rollouts: Mapping[str, Rollout], model: ShallowWater
-) -> dict[str, NDArray[np.generic] | Tensor]:
+) -> _Arrays:
     """What the pictures are drawn from; see the names there."""
     flow, grid = test.flow, model.harmonics.grid
     steps = [int(day * 24 / flow.interval_h) for day in MAP_DAYS]
     shown = [int((test.kinds == kind).argmax()) for kind in range(len(KINDS))]
-    arrays: dict[str, NDArray[np.generic] | Tensor] = {
+    arrays: _Arrays = {
         "leads_h": np.arange(1, flow.n_steps + 1) * flow.interval_h,
         "kind": test.kinds,
         "latitude": grid.latitude.rad2deg(),
@@ -169,57 +168,56 @@ def _is_looked_at(name: str, flow: FlowRecord) -> bool:
 
 def _spectra(test: Test, flows: Tensor, harmonics: SphericalHarmonics) -> Tensor:
     """Mean kinetic energy by degree on day 5 [m2/s2], (kinds, T+1)."""
-    states = flows[:, SPECTRUM_DAY * 24 // test.flow.interval_h]
+    states = flows[:, models.DAY * 24 // test.flow.interval_h]
     spectra = kinetic_energy_spectrum(harmonics, split_fields(states))
     return torch.stack([spectra[test.kinds == k].mean(0) for k in range(len(KINDS))])
 
 
-def _facts(test: Test, rollouts: Mapping[str, Rollout], seed: int) -> dict[str, object]:
+def _facts(flow: FlowRecord, arrays: _Arrays, seed: int) -> dict[str, object]:
     """Scores by model and kind, JSON values; None where a rollout is not finite."""
     generator = torch.Generator().manual_seed(seed)
-    tried = {name: rollout for name, rollout in rollouts.items() if name != "truth"}
-    errors = {
-        name: vorticity_error(rollout.flows, test.truth)
-        for name, rollout in tried.items()
-    }
-    harmonics = harmonics_of(test.flow.truncation)
-    true_spectra = _spectra(test, test.truth, harmonics)
+    errors, spectra, drifts = (
+        {
+            model: torch.as_tensor(arrays[f"{name}_{model}"])
+            for model in models.with_array(arrays, name)
+        }
+        for name in ("error", "spectrum", "mass_drift")
+    )
+    kinds = np.asarray(arrays["kind"])
+    tried = [model for model in spectra if model != "truth"]
     return {
         "errors": {
-            name: _by_kind(test, partial(_scores, test, values, generator))
-            for name, values in errors.items()
+            model: _by_kind(kinds, partial(_scores, flow, values, generator))
+            for model, values in errors.items()
         },
         "horizon_h": {
-            name: _by_kind(test, partial(_horizon_h, test, values, errors))
-            for name, values in errors.items()
+            model: _by_kind(kinds, partial(_horizon_h, flow, values, errors))
+            for model, values in errors.items()
         },
         "spectrum_ratio": {
-            name: _ratios(_spectra(test, rollout.flows, harmonics), true_spectra)
-            for name, rollout in tried.items()
-            if _is_looked_at(name, test.flow)
+            model: _ratios(spectra[model], spectra["truth"]) for model in tried
         },
-        "mass_drift": {
-            name: _mass_drift(rollout.flows)
-            for name, rollout in tried.items()
-            if _is_looked_at(name, test.flow)
-        },
+        "mass_drift": {model: _largest(drifts[model]) for model in tried},
     }
 
 
 def _by_kind(
-    test: Test, value: Callable[[NDArray[np.bool_]], Value]
+    kinds: NDArray[np.int64], value: Callable[[NDArray[np.bool_]], Value]
 ) -> dict[str, Value]:
-    """A value of the members of each kind."""
-    return {name: value(test.kinds == kind) for kind, name in enumerate(KINDS)}
+    """A value of the members of each kind, chosen by rows."""
+    return {name: value(kinds == kind) for kind, name in enumerate(KINDS)}
 
 
 def _scores(
-    test: Test, errors: Tensor, generator: torch.Generator, rows: NDArray[np.bool_]
+    flow: FlowRecord,
+    errors: Tensor,
+    generator: torch.Generator,
+    rows: NDArray[np.bool_],
 ) -> dict[str, list[float] | None]:
-    """Mean error and its 90 % interval by day."""
+    """Mean error (members, leads) and its 90 % interval by day."""
     scores: dict[str, list[float] | None] = {}
     for day in SCORED_DAYS:
-        values = errors[rows, day * 24 // test.flow.interval_h]
+        values = errors[rows, day * 24 // flow.interval_h - 1]
         is_finite = bool(values.isfinite().all())
         interval = mean_interval(values, generator) if is_finite else ()
         scores[str(day)] = [float(values.mean()), *interval] if is_finite else None
@@ -227,14 +225,14 @@ def _scores(
 
 
 def _horizon_h(
-    test: Test,
+    flow: FlowRecord,
     errors: Tensor,
     of_models: Mapping[str, Tensor],
     rows: NDArray[np.bool_],
 ) -> int:
     """The last lead [h] until which the mean error is below that of climatology."""
-    mean, limit = (x[rows, 1:].mean(0) for x in (errors, of_models["climatology"]))
-    return horizon(mean, limit) * test.flow.interval_h
+    mean, limit = (x[rows].mean(0) for x in (errors, of_models["climatology"]))
+    return horizon(mean, limit) * flow.interval_h
 
 
 def _ratios(spectra: Tensor, truth: Tensor) -> dict[str, list[float] | None]:
@@ -249,11 +247,9 @@ def _ratios(spectra: Tensor, truth: Tensor) -> dict[str, list[float] | None]:
     }
 
 
-def _mass_drift(flows: Tensor) -> float | None:
-    """Largest relative change of mass while the flow is finite."""
-    mass = flows[:, :, 2, 0, 0].real.double()
-    drift = (mass / mass[:, :1] - 1).abs()
-    finite = drift[drift.isfinite()]
+def _largest(drifts: Tensor) -> float | None:
+    """Largest change among those that are finite."""
+    finite = drifts[drifts.isfinite()].abs()
     return float(finite.max()) if len(finite) else None
 
 
@@ -270,4 +266,4 @@ def _skill(test: Test, advance: Advance) -> dict[str, list[float | None]]:
         skills = one_step_skill(found, before, after)
         return [float(x) if x.isfinite() else None for x in skills]
 
-    return _by_kind(test, skill)
+    return _by_kind(test.kinds, skill)

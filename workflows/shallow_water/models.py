@@ -35,6 +35,8 @@ COLOURS = {
     "guarded": "#1b9e77",
 }
 SOLVER_COLOUR = "#7f8790"
+DAY = 5
+"""On which models are compared, tuned, and their spectra taken."""
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Sequence[float | None] | None]]]
 """Error, low and high of each model, kind and day, as JSON has them."""

@@ -85,9 +85,9 @@ def metrics_of(
     metrics = {}
     for model in (m for m in models.NETWORKS if m in scores):
         for kind in models.KINDS:
-            error = models.error_of(scores, model, kind, cost.DAY)
+            error = models.error_of(scores, model, kind, models.DAY)
             if error is not None:
-                metrics[f"{model}_vorticity_error_day_{cost.DAY}_{kind}"] = Metric(
+                metrics[f"{model}_vorticity_error_day_{models.DAY}_{kind}"] = Metric(
                     value=error[0],
                     unit="1",
                     interval=(error[1], error[2]),
@@ -160,7 +160,7 @@ def _lead(
             results.summary.facts, flow.truncation, flow.truth_truncation, flow.days
         ),
         *(lead.describe_best(scores, kind, flow.truncation) for kind in models.KINDS),
-        lead.describe_correction(scores, flow.truncation, cost.DAY),
+        lead.describe_correction(scores, flow.truncation, models.DAY),
         lead.describe_winners(points),
         lead.describe_guard(share, _steering(config, results)),
     ]
@@ -191,7 +191,7 @@ def _sections(
 
 def _baselines(scores: models.Scores, kind: str, truncation: int) -> dict[str, float]:
     errors = {
-        m: models.error_of(scores, m, kind, cost.DAY)
+        m: models.error_of(scores, m, kind, models.DAY)
         for m in lead.rivals_of(scores, truncation)
     }
     return {m: error[0] for m, error in errors.items() if error is not None}
@@ -218,11 +218,11 @@ def _share_of_coarse(scores: models.Scores, truncation: int) -> dict[str, Metric
     metrics = {}
     for model, kind in product(models.CORRECTIONS, models.KINDS):
         share, of_finer = (
-            lead.share_of(scores, m, coarse, kind, cost.DAY) for m in (model, finer)
+            lead.share_of(scores, m, coarse, kind, models.DAY) for m in (model, finer)
         )
         if share is not None:
             beside = {} if finer is None or of_finer is None else {finer: of_finer}
-            name = f"{model}_share_of_coarse_error_day_{cost.DAY}_{kind}"
+            name = f"{model}_share_of_coarse_error_day_{models.DAY}_{kind}"
             metrics[name] = Metric(
                 value=share, unit="1", baselines={coarse: 1.0} | beside
             )

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simulators.shallow_water import Diffusion
+from simulators.shallow_water import Propagator
 from simulators.sphere import change_truncation
 from surrogates.sphere import FlowNetwork, roll_out
 from surrogates.sphere.flow import Advance
@@ -30,7 +30,6 @@ from workflows.shallow_water.fields import (
     FlowRecord,
     draw_states,
     kinds_of,
-    propagator_of,
     read_flows,
     require_kinds,
 )
@@ -131,14 +130,13 @@ def unguarded(test: Test, advance: Advance) -> Rollout:
 
 
 def guarded(
-    test: Test, network: FlowNetwork, guard: Guard, diffusion: Diffusion
+    test: Test, network: FlowNetwork, guard: Guard, coarse: Propagator
 ) -> tuple[Rollout, Tensor]:
     """A network under a guard, with the coarse model to fall back to.
 
     Also which ranges its steps left, (members, steps, quantities).
     """
     flow = test.flow
-    coarse = propagator_of(flow.truncation, diffusion, flow.interval_s)
     run = partial(
         roll_out_guarded,
         network,

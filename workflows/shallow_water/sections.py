@@ -32,10 +32,10 @@ def describe_flows(arrays: figures.Arrays, truncation: int) -> Section:
     pictures += [
         Illustration(
             f"difference_{kind}",
-            maps.difference_maps(arrays, kind, learned, cost.DAY),
-            f"The truth, each network and their difference on day {cost.DAY}, the same "
-            f"member of the {models.KINDS[kind]}; differences have a scale of "
-            "their own.",
+            maps.difference_maps(arrays, kind, learned, models.DAY),
+            "The truth, each network and their difference on day "
+            f"{models.DAY}, the same member of the {models.KINDS[kind]}; differences "
+            "have a scale of their own.",
         )
         for kind in shown
         if learned
@@ -105,7 +105,7 @@ def describe_cost(points: Mapping[str, Sequence[Point]], truncation: int) -> Sec
             Illustration(
                 "cost",
                 figures.error_against_cost(points),
-                f"Error on day {cost.DAY} with 90 % intervals against time per "
+                f"Error on day {models.DAY} with 90 % intervals against time per "
                 "simulated day of a member on one core; down and to the left is "
                 "better. A solver wins over a network if it has no more error in no "
                 f"more time, within {cost.MARGIN:.0%}. {rivalry}",

@@ -51,7 +51,6 @@ from workflows.shallow_water.fields import (
 
 # order, e-folding time [h] of the shortest wave
 DIFFUSIONS = ((4, 28.0), (8, 2.0), (8, 8.0), (8, 28.0))
-TUNING_DAY = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +242,7 @@ def tune_diffusion(
     """The diffusion with the least error of vorticity on day 5, per truncation."""
     flow = record.flow
     ids, flows = read_flows(folder, flow.truncation, range(record.members))
-    truth = flows[:, int(TUNING_DAY * DAY_S / flow.interval_s)]
+    truth = flows[:, int(models.DAY * DAY_S / flow.interval_s)]
     states = draw_states(ids.tolist(), record.seed, flow.truth_truncation)
     facts = {}
     for truncation in record.truncations:
@@ -251,12 +250,18 @@ def tune_diffusion(
         first = change_truncation(states, truncation)
         for order, hours in DIFFUSIONS:
             diffusion = Diffusion(hours * HOUR_S, order)
-            propagator = propagator_of(truncation, diffusion, TUNING_DAY * DAY_S)
+            propagator = propagator_of(truncation, diffusion, models.DAY * DAY_S)
             later = change_truncation(propagator(first), flow.truncation)
             error = float(vorticity_error(later, truth).mean())
             tried.append([order, hours * HOUR_S, error])
         # a strength with which a member fails is none: NaN is never the least
         best = min(tried, key=lambda row: (math.isnan(row[2]), row[2]))
+        if math.isnan(best[2]):
+            raise ValueError(
+                f"the solver at T{truncation} must follow the first {record.members} "
+                "training flows with some diffusion of those that are tried; got none. "
+                "Look at those flows, or simulate at a higher flow.truncation."
+            )
         names = ("order", "e_folding_time_s", "error")
         facts[models.solver(truncation)] = {
             **dict(zip(names, best, strict=True)),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workflows.engine.report import Grid
-from workflows.shallow_water import cost, models
+from workflows.shallow_water import models
 
 Facts = Mapping[str, Any]  # of JSON
 
@@ -71,7 +71,7 @@ def horizon_table(facts: Facts, last_lead_h: float) -> Grid:
         ["model", *header, "largest mass drift"],
         rows,
         "Horizon: last lead with a smaller mean error than climatology. Spectrum: "
-        f"lowest and highest ratio on day {cost.DAY} up to two thirds of the "
+        f"lowest and highest ratio on day {models.DAY} up to two thirds of the "
         "truncation. Mass: relative change.",
     )
 

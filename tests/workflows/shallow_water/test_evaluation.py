@@ -96,12 +96,11 @@ def test_maps_are_of_the_days_that_they_name(run_folder, arrays):
 
 
 def test_what_is_not_finite_has_no_score():
-    errors = torch.full((2, 7), 0.2)
-    errors[1, 2] = torch.nan  # day 2 of the second member
+    errors = torch.full((2, 6), 0.2)
+    errors[1, 1] = torch.nan  # day 2 of the second member
     flow = FlowRecord(31, 21, 6, 24)
-    members = evaluation.Test(flow, (0, 2), torch.empty(0), torch.empty(0))
     generator = torch.Generator().manual_seed(0)
-    scores = evaluation._scores(members, errors, generator, np.array([True, True]))
+    scores = evaluation._scores(flow, errors, generator, np.array([True, True]))
     assert scores["1"][0] == pytest.approx(0.2)
     assert scores["2"] is None
     assert scores["3"][0] == pytest.approx(0.2)

@@ -23,7 +23,7 @@ from workflows.engine.arrays import read_arrays
 from workflows.engine.artefacts import Manifest
 from workflows.engine.ensemble import without_failing
 from workflows.engine.ensemble_files import store_of
-from workflows.shallow_water import steps
+from workflows.shallow_water import fields, steps
 from workflows.shallow_water.fields import (
     DAY_S,
     TRUTH_DIFFUSION,
@@ -170,6 +170,16 @@ def test_the_tuned_diffusion_has_the_least_error(run_folder, flow, tuning):
     worst = max(found["tried"], key=lambda row: row[2])
     assert worst[2] > 1.02 * found["error"]
     assert Diffusion(worst[1], worst[0]) != diffusion
+
+
+def test_a_solver_that_fails_with_every_diffusion_is_refused(
+    run_folder, flow, blocks, monkeypatch
+):
+    monkeypatch.setattr(fields, "LONGEST_STEP_S", 12 * 3600.0)
+    monkeypatch.setattr(fields, "FASTEST_WIND", 1.0)  # believed, it allows that step
+    record = steps.TuningRecord(flow, (21,), 2, SEED)
+    with pytest.raises(ValueError, match="solver at T21 must follow the first 2"):
+        steps.tune_diffusion(record, run_folder, print, blocks=blocks)
 
 
 def test_climatology_and_guard_are_those_of_the_training_flows(
