@@ -35,14 +35,16 @@ from workflows.shallow_water.steps import solve_flows
 
 SETTINGS = {  # the networks themselves; steering has a benchmark of its own
     "steering.mode": "none",
-    "train.steps": "1200",
-    "hybrid.steps": "800",
-    "hybrid.rollout_steps": "100",
+    "ensemble.members": "144",
+    "ensemble.test_members": "32",
+    "train.steps": "1000",
+    "hybrid.steps": "600",
+    "hybrid.rollout_steps": "60",
 }
 BOUND_MEMBERS, BOUND_HOURS = 32, (6, 24)
 KINDS = {"jet": "jets", "random": "random states"}
 DAYS = ("1", "2", "3", "4", "5")
-COARSE, FINER = "solver_t42", "solver_t63"
+COARSE, FINER = models.solver(42), models.solver(63)
 Facts = Mapping[str, Any]  # of JSON
 
 
@@ -105,7 +107,8 @@ def show_skill(facts: Sequence[Facts], kind: str, show: partial[None]) -> None:
                 "–",
             )
         )
-    for model in (*facts[0]["one_step_skill"], "linear"):
+    drifts = facts[0]["mass_drift"]
+    for model in (m for m in models.NETWORKS if m in drifts):
         ratios = [f["spectrum_ratio"][model][kind] for f in facts]
         drift = max(f["mass_drift"][model] for f in facts)
         spectra = "a rollout was not finite"

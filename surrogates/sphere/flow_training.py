@@ -38,14 +38,14 @@ class FlowSchedule:
         rollout_steps: optimiser steps of the second stage; 0 leaves it out.
         rollout_length: its intervals in a row.
         quiet: size, in units of all pairs' mean, of zonal means and of waves that count
-            half. Nearly all pairs of a coarse model lack little at small scales, which
-            only small values show to the network that corrects it.
+            half. Before a jet breaks the base lacks little, which only small values
+            show to the network.
     """
 
     first: TrainingSettings
     rollout_steps: int = 0
     rollout_length: int = 4
-    quiet: tuple[float, float] = (0.5, 0.5)
+    quiet: tuple[float, float] = (0.02, 0.0005)
 
 
 def train_flow_network(

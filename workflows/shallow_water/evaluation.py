@@ -92,8 +92,7 @@ def evaluate(
     test = read_test(folder, flow, record.test_members, record.seed)
     diffusion = tuned(tuning, flow.truncation)
     coarse = propagator_of(flow.truncation, diffusion, flow.interval_s)
-    linear = corrected(coarse, read_correction(folder, correction))
-    bases: dict[str, Advance] = {"advection": advection_of(flow), "solver": linear}
+    bases: dict[str, Advance] = {"advection": advection_of(flow), "solver": coarse}
     trained = {
         str(found.facts["network"]): read_network(folder, found, bases, flow.truncation)
         for found in networks
@@ -109,7 +108,10 @@ def evaluate(
         **solvers(test, record.solvers, tuning),
         **{name: unguarded(test, network) for name, network in trained.items()},
         "guarded": rollout,
-        "linear": unguarded(test, linear),
+        "linear_advection": unguarded(test, watched.base),
+        "linear": unguarded(
+            test, corrected(coarse, read_correction(folder, correction))
+        ),
     }
     path = folder / "fields" / "evaluation.npz"
     arrays = _arrays(test, rollouts, coarse.model)
@@ -124,7 +126,11 @@ def evaluate(
     )
     facts = _facts(flow, arrays, record.seed)
     facts["solver_share"] = float(by_solver.double().mean())
-    stepped: dict[str, Advance] = {"advection": bases["advection"], **trained}
+    stepped: dict[str, Advance] = {
+        "advection": bases["advection"],
+        "linear_advection": watched.base,
+        **trained,
+    }
     facts["one_step_skill"] = {
         name: _skill(test, advance) for name, advance in stepped.items()
     }
@@ -155,13 +161,14 @@ def _arrays(
         arrays[f"energy_drift_{name}"] = drifts.energy[:, 1:]
         arrays[f"enstrophy_drift_{name}"] = drifts.potential_enstrophy[:, 1:]
         arrays[f"spectrum_{name}"] = _spectra(test, rollout.flows, model.harmonics)
-        vorticity = rollout.flows[shown][:, steps, 0]
-        arrays[f"map_{name}"] = model.harmonics.synthesise(vorticity)
+        if name not in models.NETWORKS or name in models.MAPPED:
+            vorticity = rollout.flows[shown][:, steps, 0]
+            arrays[f"map_{name}"] = model.harmonics.synthesise(vorticity)
     return arrays
 
 
 def _is_looked_at(name: str, flow: FlowRecord) -> bool:
-    """Whether maps, spectra and invariants of a model are kept."""
+    """Whether spectra and invariants of a model are kept."""
     is_other_solver = models.truncation_of(name) not in (None, flow.truncation)
     return name not in models.BASELINES and not is_other_solver
 

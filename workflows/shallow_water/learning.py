@@ -76,24 +76,13 @@ def train_network(
     log: Log,
     *,
     blocks: Sequence[Manifest],
-    solver: Sequence[Manifest] = (),
+    tuning: Manifest | None = None,
 ) -> Manifest:
-    """Trains a network in a process of its own; goes on from an earlier checkpoint.
-
-    Args:
-        record: the settings.
-        folder: of the run.
-        log: of the run.
-        blocks: of the flows.
-        solver: the tuned diffusion and the linear correction of the coarse solver, if
-            the network adds to that.
-    """
-    arguments, digest = dict[str, Any](), digest_of([*blocks, *solver])
-    if solver:
-        tuning, correction = solver
+    """Trains a network in a process of its own; goes on from an earlier checkpoint."""
+    arguments, digest = dict[str, Any](), digest_of(blocks)
+    if tuning is not None:
         diffusion = asdict(tuned(tuning, record.flow.truncation))
-        path = correction.artefacts["correction"].path
-        arguments["solver"] = {"diffusion": diffusion, "correction": path}
+        arguments["diffusion"] = diffusion
         digest = f"{digest} {diffusion}"
     return train_in_process(
         fit_network,
@@ -110,27 +99,23 @@ def fit_network(
     record: NetworkRecord,
     training: Training,
     *,
-    solver: Mapping[str, Any] | None = None,
+    diffusion: Mapping[str, Any] | None = None,
 ) -> Trained:
     """The trained network and its size; what the training process does.
 
-    Args:
-        record: the settings.
-        training: where it works.
-        solver: `diffusion`, and path of the linear `correction`, of the coarse solver;
-            if the network adds to that.
+    The network adds to what carries vorticity along, or to the coarse solver with this
+    diffusion, after a linear correction of it, which is kept with the network.
     """
     flow, run = record.flow, training.folder
     _, flows = read_flows(run, flow.truncation, range(record.members))
     _, shown = read_flows(run, flow.truncation, record.shown_members)
     harmonics = harmonics_of(flow.truncation)
-    base: Advance = advection_of(flow)
-    if solver is not None:
-        coarse = Diffusion(**solver["diffusion"])
-        base = corrected(
-            propagator_of(flow.truncation, coarse, flow.interval_s),
-            _read_correction(run / solver["correction"]),
-        )
+    known: Advance = advection_of(flow)
+    if diffusion is not None:
+        coarse = Diffusion(**diffusion)
+        known = propagator_of(flow.truncation, coarse, flow.interval_s)
+    correction = fit_linear_correction(known, *pairs_of(flows))
+    base = corrected(known, correction)
     shape = FlowShape(
         record.network, record.width, record.depth, flow.interval_s, record.base
     )
@@ -149,7 +134,8 @@ def fit_network(
     )
     n_parameters = sum(p.numel() for p in network.parameters())
     facts = {"network": record.name, "parameters": n_parameters}
-    return flow_network_state(network), facts
+    state = {**flow_network_state(network), "correction": correction.arrays()}
+    return state, facts
 
 
 def read_network(
@@ -158,7 +144,8 @@ def read_network(
     """The network that a training left, over that of the bases which it had."""
     path = folder / training.artefacts["checkpoint"].path
     state = load_checkpoint(path)["description"]
-    base = bases[state["shape"]["base"]]
+    correction = LinearCorrection(**state["correction"])
+    base = corrected(bases[state["shape"]["base"]], correction)
     return flow_network_of(state, harmonics_of(truncation), base)
 
 
@@ -191,11 +178,7 @@ def fit_correction(
 
 def read_correction(folder: Path, fitted: Manifest) -> LinearCorrection:
     """The correction that `fit_correction` left."""
-    return _read_correction(folder / fitted.artefacts["correction"].path)
-
-
-def _read_correction(path: Path) -> LinearCorrection:
-    arrays = read_arrays(path)
+    arrays = read_arrays(folder / fitted.artefacts["correction"].path)
     return LinearCorrection(**{name: torch.tensor(x) for name, x in arrays.items()})
 
 

@@ -16,6 +16,7 @@ BASELINES = {
 NETWORKS = {
     "sfno": "SFNO",
     "unet": "U-Net",
+    "linear_advection": "linearly corrected carried vorticity",
     "linear": "linearly corrected solver",
     "hybrid": "network-corrected solver",
     "guarded": "guarded network",
@@ -23,6 +24,8 @@ NETWORKS = {
 """What learned, whole or in part."""
 CORRECTIONS = ("linear", "hybrid")
 """Of the coarse solver."""
+MAPPED = ("sfno", "unet", *CORRECTIONS)
+"""Of what learned, those whose vorticity is drawn."""
 COLOURS = {
     "truth": "#111111",
     "persistence": "#b08a3c",
@@ -30,6 +33,7 @@ COLOURS = {
     "advection": "#b08a3c",
     "sfno": "#1f77b4",
     "unet": "#e0701a",
+    "linear_advection": "#0b7285",
     "linear": "#c2255c",
     "hybrid": "#8e44ad",
     "guarded": "#1b9e77",

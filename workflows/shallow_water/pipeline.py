@@ -13,7 +13,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from surrogates.sphere import FlowSchedule
@@ -41,7 +41,6 @@ from workflows.shallow_water.steps import BlockRecord, SummaryRecord, TuningReco
 
 TUNED_ON = 8  # training members
 N_SHOWN = 2  # test members whose one-step skill a training curve shows
-QUIET_ERRORS = (0.02, 0.0005)  # of a coarse model, that a correction must see
 N_EPOCHS = 20  # points of that curve, and checkpoints, per stage
 
 
@@ -56,7 +55,7 @@ def run(config: ShallowWaterConfig, campaign: Campaign) -> str:
     correction = _fit_correction(ensemble, tuning)
     hybrids = []
     if config.hybrid.steps:
-        hybrids = [_train_hybrid(ensemble, tuning, correction)]
+        hybrids = [_train_hybrid(ensemble, tuning)]
     steered, selections = _steer(ensemble, tuning)
     networks = [*ensemble.networks, *hybrids]
     summary = _summarise(ensemble, ensemble.test)
@@ -207,23 +206,20 @@ def _fit_correction(ensemble: _Ensemble, tuning: TaskFuture) -> TaskFuture:
     )
 
 
-def _train_hybrid(
-    ensemble: _Ensemble, tuning: TaskFuture, correction: TaskFuture
-) -> TaskFuture:
+def _train_hybrid(ensemble: _Ensemble, tuning: TaskFuture) -> TaskFuture:
     """The network that corrects the coarse solver further than the regression does.
 
     It learns from the first members.
     """
     hybrid = ensemble.config.hybrid
     schedule = _schedule(ensemble, hybrid.steps, hybrid.rollout_steps)
-    schedule = replace(schedule, quiet=QUIET_ERRORS)
     record = _network_record(
         ensemble, "hybrid", hybrid.network, hybrid.width, hybrid.depth, schedule
     )
     return ensemble.campaign.submit(
         tasks.train_network,
         record,
-        solver=[tuning, correction],
+        tuning=tuning,
         blocks=[*ensemble.training, *ensemble.test],
     )
 

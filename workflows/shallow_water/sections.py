@@ -14,7 +14,7 @@ Event = Mapping[str, Any]  # of JSON
 
 def describe_flows(arrays: figures.Arrays, truncation: int) -> Section:
     """Maps of the truth and what became of it in each model."""
-    learned = [m for m in models.with_array(arrays, "map") if m in models.NETWORKS]
+    learned = [m for m in models.with_array(arrays, "map") if m in models.MAPPED]
     rivals = [m for m in (models.solver(truncation),) if f"map_{m}" in arrays]
     shown = {
         "jet": "A jet that breaks: northern hemisphere, contours every 2·10⁻⁵ 1/s.",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workflows.shallow_water import cost, lead
+from workflows.shallow_water import cost, lead, models
 
 STEERING = {
     "mode": "flagged",
@@ -93,14 +93,14 @@ def test_the_guard_and_the_steering_are_told_if_they_were_there():
 def test_the_simulator_is_said_to_win_where_it_wins(points_of):
     words = lead.describe_winners({"jet": points_of(), "random": points_of("random")})
     # T42 has 0.3 in 4 ms
-    assert "On jets the simulator beats SFNO and guarded network" in words
-    corrected = "linearly corrected solver"
+    carried, corrected = models.label("linear_advection"), models.label("linear")
+    assert f"On jets the simulator beats SFNO, {carried} and guarded network" in words
     told = f"; no solver is as accurate as U-Net, {corrected} and network-corrected"
     assert told in words
     slow = points_of(solver_t31=1.0, solver_t42=1.0, solver_t63=1.0, solver_t85=1.0)
     words = lead.describe_winners({"jet": slow})
     assert "beats" not in words
-    assert f"no solver is as accurate as SFNO, U-Net, {corrected}, network-" in words
+    assert f"no solver is as accurate as SFNO, U-Net, {carried}, {corrected}, " in words
 
 
 def test_the_truth_itself_beats_a_network_that_is_slower(points_of):
@@ -111,7 +111,7 @@ def test_the_truth_itself_beats_a_network_that_is_slower(points_of):
 
 def test_the_rivalry_names_coarser_and_finer_winners(points_of):
     words = cost.describe_rivalry(points_of(unet=1.5e-3, hybrid=3e-2), 42)
-    sfno, unet, _, hybrid, _ = words.split("; ")
+    sfno, unet, _, _, hybrid, _ = words.split("; ")
     assert sfno == (
         "SFNO (0.40 in 6 ms) loses to the solver T42 of the same truncation "
         "(0.30 in 4 ms)"
