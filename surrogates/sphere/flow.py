@@ -101,7 +101,7 @@ def measure_scales(
 
 def _size(harmonics: SphericalHarmonics, coefficients: Tensor) -> Tensor:
     """Root mean square (3,) of fields (pairs, 3, l, m)."""
-    fields = (harmonics.synthesise(part) for part in torch.split(coefficients, 64))
+    fields = (harmonics.synthesise(part) for part in torch.split(coefficients, AT_ONCE))
     squares = [harmonics.grid.area_mean(field**2) for field in fields]
     return torch.cat(squares).mean(0).sqrt()
 
@@ -209,11 +209,9 @@ def flow_network_of(
 
 
 def roll_out(advance: Advance, first: Tensor, n_steps: int) -> Tensor:
-    """Flows (members, n_steps + 1, 3, l, m) that begin with the first states.
+    """Flows (members, n_steps + 1, 3, l, m) of a model, from the first states.
 
-    A network is such a model, and so is a coarse one that something corrects.
-
-    A member that the coarse model cannot follow is NaN from then on.
+    A member that the model cannot follow is NaN from then on.
     """
     states = [first]
     with torch.no_grad():

@@ -202,7 +202,7 @@ def _train(
             )
         return torch.stack(losses).mean()
 
-    shape = network.shape
+    shape = asdict(network.shape)
     fit(
         network.network,
         loss,
@@ -211,13 +211,9 @@ def _train(
         checkpoint,
         data_digest,
         evaluate=partial(_shown_skill, network, held_out),
-        label=f"{shape.network} over {shape.base}",
+        label=f"{shape['network']} over {shape['base']}",
         log=log,
-        identity={
-            "shape": asdict(shape),
-            "intervals": len(sizes),
-            "quiet": quiet,
-        },
+        identity={"shape": shape, "intervals": len(sizes), "quiet": quiet},
     )
 
 

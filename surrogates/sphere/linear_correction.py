@@ -1,10 +1,11 @@
-"""A linear correction of a coarse model, while the waves on a flow are small.
+"""A linear correction of a model, while the waves on a flow are small.
 
     x(t + D) = B x(t) + g(x) C(p(x)) x(t)
 
-B is the coarse model. What it lacks in the waves of a flow that has not broken is
-linear in them: the equations linearised about a zonal flow do not mix zonal orders m,
-and scales that the truncation does not hold follow those that it holds. So C takes, for
+B is a coarse solver, or any other model of an interval. What it lacks in the waves of a
+flow that has not broken is linear in them: truth and model, linearised about a zonal
+flow, do not mix zonal orders m, and what the truncation or the model leaves out (small
+scales, divergence, waves of gravity) follows what it holds. So C takes, for
 each m, all degrees and fields of the wave to the defect of each, with matrices that
 depend linearly on p, the leading principal components of the zonal flow. They come from
 a ridge regression, each pair weighted by the inverse size of its defect, as defects
@@ -60,7 +61,7 @@ class LinearCorrection:
     zonal: Tensor
 
     def __call__(self, state: Tensor) -> Tensor:
-        """What to add to the coarse model's state, for states (batch, 3, l, m)."""
+        """What to add to the model's state, for states (batch, 3, l, m)."""
         components = self.components(state)
         orders = range(1, 1 + self.waves.shape[1])
         weights = _with_one(components).to(self.waves.dtype)
@@ -93,7 +94,7 @@ def wave_ratio(state: Tensor) -> Tensor:
 
 
 def corrected(advance: Advance, correction: LinearCorrection) -> Advance:
-    """The coarse model with its correction, as one model."""
+    """A model with its correction, as one."""
     return lambda state: advance(state) + correction(state)
 
 
@@ -103,12 +104,12 @@ def fit_linear_correction(
     """Learns from pairs of states with small waves; other pairs are left out.
 
     Args:
-        advance: B, the coarse model over D.
+        advance: B, the model over D.
         before: x(t), (pairs, 3, l, m).
         after: x(t + D), likewise.
 
     Raises:
-        ValueError: hardly a pair has small waves, or the coarse model fails with them.
+        ValueError: hardly a pair has small waves, or the model fails with them.
     """
     kept = _has_small_waves(before)
     base = carry_ahead(advance, before[kept])
@@ -120,7 +121,7 @@ def fit_linear_correction(
         raise ValueError(
             f"a linear correction needs more than {N_COMPONENTS} pairs of states whose "
             f"waves have at most {LARGEST_WAVES:g} of the zonal flow's vorticity, and "
-            f"which the coarse model can follow; got {len(state)} of {len(kept)} "
+            f"which the model can follow; got {len(state)} of {len(kept)} "
             "pairs. Simulate more jets."
         )
     mean = state[..., 0].real.mean(0)

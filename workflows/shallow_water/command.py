@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 HELP = """Shallow water on the rotating sphere, and networks that stand in for it.
 
 Simulates an ensemble of perturbed Galewsky jets and random balanced states, trains
-networks that carry a flow ahead and one that corrects a coarse solver, and rolls them
-out for days beside persistence, climatology and coarser and finer solvers. A guard
+networks that carry a flow ahead, and corrections of a coarse solver, and rolls them
+out for days beside persistence, climatology, vorticity that the wind carries along, and
+coarser and finer solvers. A guard
 hands a rollout that leaves what the network knows over to the solver, and such flows
 are simulated and learned next. Results go to runs/shallow_water/; a run that was
 stopped or killed continues with --run-dir.

@@ -21,7 +21,7 @@ class FlowConfig(Section):
         default=85, description="of the model that is taken for the truth"
     )
     truncation: Truncation = Field(
-        default=42, description="of stored flows, networks and the coarse model"
+        default=42, description="of stored flows, networks and the coarse solver"
     )
     days: int = Field(default=6, ge=6, le=30, description="simulated days")
     interval_h: Literal[1, 2, 3, 4, 6, 8, 12] = Field(
@@ -54,7 +54,7 @@ class EnsembleConfig(settings.EnsembleConfig):
 
 
 class TrainConfig(Section):
-    """Training of the networks that carry a flow ahead by themselves."""
+    """Training of the networks that do without a solver."""
 
     networks: tuple[Network, ...] = Field(
         default=("unet", "sfno"),
@@ -84,7 +84,7 @@ class TrainConfig(Section):
 
 
 class HybridConfig(Section):
-    """The network that corrects the coarse model after each stored interval."""
+    """The network above the linearly corrected coarse solver."""
 
     network: Network = "unet"
     width: int = Field(default=16, ge=1)
@@ -112,7 +112,7 @@ class SteeringConfig(Section):
 
 
 class GuardConfig(Section):
-    """When a rollout hands an interval over to the coarse model."""
+    """When a rollout hands an interval over to the coarse solver."""
 
     margin: float = Field(
         default=0.1,
@@ -200,7 +200,7 @@ def describe_plan(config: ShallowWaterConfig) -> str:
     rows = [
         f"  simulate_block  {ensemble.n_blocks} tasks (sim): {ensemble.members} flows "
         f"of {flow.days} days at T{flow.truth_truncation}, kept at T{flow.truncation}",
-        "  tune_diffusion  1 task (sim): of the coarse models",
+        "  tune_diffusion  1 task (sim): of the coarse solvers",
         "  fit_correction  1 task (sim): a linear correction of the solver at "
         f"T{flow.truncation}",
         f"  summarise       {1 + steered_rounds} tasks (io): climatology, guard",

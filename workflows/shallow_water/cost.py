@@ -74,7 +74,7 @@ def rivals_that_beat(point: Point, points: Sequence[Point]) -> list[Point]:
 
 
 def describe_rivalry(points: Sequence[Point], truncation: int) -> str:
-    """For each network, which solver beats it, or what it saves; empty for none.
+    """For each network, which rival beats it, or what it saves; empty for none.
 
     Args:
         points: of one kind of flow.
@@ -98,10 +98,10 @@ def _describe_network(point: Point, points: Sequence[Point], truncation: int) ->
         p for p in points if p.model not in models.NETWORKS and p.error <= point.error
     ]
     if not as_good:
-        return f"{name} wins: no solver that was timed has as small an error"
+        return f"{name} wins: nothing else that was timed has as small an error"
     rival = min(as_good, key=lambda p: p.seconds)
     return (
-        f"{name} wins: the cheapest solver with no more error, "
+        f"{name} wins: the cheapest rival with no more error, "
         f"{_describe_solver(rival, truncation)}, takes "
         f"{rival.seconds / point.seconds:.1f} times as long"
     )

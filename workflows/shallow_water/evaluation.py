@@ -263,7 +263,7 @@ def _largest(drifts: Tensor) -> float | None:
 def _skill(test: Test, advance: Advance) -> dict[str, list[float | None]]:
     """One-step skill against persistence of the three fields, by kind.
 
-    None where a coarse model cannot follow a pair.
+    None where a model cannot follow a pair.
     """
 
     def skill(rows: NDArray[np.bool_]) -> list[float | None]:

@@ -11,7 +11,7 @@ Facts = Mapping[str, Any]  # of JSON
 DAYS = (1, 3, 5)
 """On which the best network is described."""
 LEARNED = ("sfno", "unet")
-"""Networks that forecast alone."""
+"""Networks that do without a solver."""
 
 
 def describe_ensemble(
@@ -113,7 +113,7 @@ def best_network(scores: models.Scores, kind: str) -> str | None:
 
 
 def rivals_of(scores: models.Scores, truncation: int) -> list[str]:
-    """Persistence, climatology, the solver of the truncation, the next finer one."""
+    """Baselines, the solver of the truncation, the next finer one."""
     wanted = (
         *models.BASELINES,
         models.solver(truncation),

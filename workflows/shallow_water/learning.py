@@ -53,8 +53,6 @@ class NetworkRecord:
 
     Attributes:
         name: of the model in the report.
-        base: what it adds to, vorticity carried along or the coarse solver, which has
-            the truncation of the flows.
         shown_members: test members whose one-step skill a training curve shows.
     """
 
@@ -63,7 +61,6 @@ class NetworkRecord:
     network: Literal["sfno", "unet"]
     width: int
     depth: int
-    base: Literal["advection", "solver"]
     members: int
     shown_members: tuple[int, ...]
     schedule: FlowSchedule
@@ -78,7 +75,10 @@ def train_network(
     blocks: Sequence[Manifest],
     tuning: Manifest | None = None,
 ) -> Manifest:
-    """Trains a network in a process of its own; goes on from an earlier checkpoint."""
+    """Trains a network in a process of its own; goes on from an earlier checkpoint.
+
+    With a tuning the network adds to the coarse solver, else to carried vorticity.
+    """
     arguments, digest = dict[str, Any](), digest_of(blocks)
     if tuning is not None:
         diffusion = asdict(tuned(tuning, record.flow.truncation))
@@ -117,7 +117,11 @@ def fit_network(
     correction = fit_linear_correction(known, *pairs_of(flows))
     base = corrected(known, correction)
     shape = FlowShape(
-        record.network, record.width, record.depth, flow.interval_s, record.base
+        record.network,
+        record.width,
+        record.depth,
+        flow.interval_s,
+        "advection" if diffusion is None else "solver",
     )
     before, after = pairs_of(flows[:N_SCALED])
     scales = measure_scales(harmonics, before, carry_ahead(base, before), after)
@@ -151,7 +155,7 @@ def read_network(
 
 @dataclass(frozen=True, slots=True)
 class CorrectionRecord:
-    """A linear correction of the coarse model, learned from the first members."""
+    """A linear correction of the coarse solver, learned from the first members."""
 
     flow: FlowRecord
     members: int
@@ -165,7 +169,7 @@ def fit_correction(
     blocks: Sequence[Manifest],
     tuning: Manifest,
 ) -> Manifest:
-    """Fits the linear correction of the coarse model with its tuned diffusion."""
+    """Fits the linear correction of the coarse solver with its tuned diffusion."""
     flow = record.flow
     _, flows = read_flows(folder, flow.truncation, range(record.members))
     diffusion = tuned(tuning, flow.truncation)

@@ -12,7 +12,7 @@ BASELINES = {
     "climatology": "climatology",
     "advection": "carried vorticity",
 }
-"""What needs neither training nor a solver; networks add to the last one."""
+"""What needs neither training nor a solver."""
 NETWORKS = {
     "sfno": "SFNO",
     "unet": "U-Net",

@@ -6,8 +6,10 @@
 3. A first network learns from the flows so far. Candidates are rolled out under a
    guard; the flows that it stops first are simulated and added, and the network is
    trained again. Rules decide how often.
-4. Other networks learn from all flows. A regression and a network that correct the
-   coarse solver learn from those of the first training, beside the steering.
+4. Other networks learn from all flows. All of them add to potential vorticity that
+   the wind carries along, after a linear correction of that. A regression that corrects
+   the coarse solver, and a network above both, learn from the flows of the first
+   training, beside the steering.
 5. Every model is rolled out from the first states of the test flows and scored.
 6. Summary and report are written.
 """
@@ -183,7 +185,7 @@ def _summarise(ensemble: _Ensemble, test: Sequence[TaskFuture] = ()) -> TaskFutu
 def _train(
     ensemble: _Ensemble, network: Network, steps: int, rollout_steps: int = 0
 ) -> TaskFuture:
-    """A network that carries a flow ahead by itself."""
+    """A network that does without a solver."""
     train = ensemble.config.train
     width, depth = {
         "unet": (train.unet_width, train.unet_depth),
@@ -197,7 +199,7 @@ def _train(
 
 
 def _fit_correction(ensemble: _Ensemble, tuning: TaskFuture) -> TaskFuture:
-    """The linear correction of the coarse model; learns from the first members."""
+    """The linear correction of the coarse solver; learns from the first members."""
     return ensemble.campaign.submit(
         tasks.fit_correction,
         CorrectionRecord(ensemble.flow, ensemble.n_training),
@@ -250,7 +252,6 @@ def _network_record(
         network=network,
         width=width,
         depth=depth,
-        base="solver" if name == "hybrid" else "advection",
         members=ensemble.n_training,
         shown_members=ensemble.test_members[:N_SHOWN],
         schedule=schedule,

@@ -1,8 +1,9 @@
 """Rollouts of the test members by every model, with the time that they take.
 
-`truth`, `persistence` and `climatology`, `solver_t21` and the like, the networks by
-their name, `guarded` for the first of them under the guard, `hybrid` and `linear` for
-the coarse solver that a network or a regression corrects.
+`truth`, `persistence`, `climatology` and `advection`, `solver_t21` and the like, the
+networks by their name, `guarded` for the first of them under the guard; `linear` and
+`linear_advection` for the coarse solver and for advection with a regression on top,
+`hybrid` for the former with a network as well.
 """
 
 import time
@@ -124,7 +125,7 @@ def truth_member_day_s(test: Test) -> float:
 
 
 def unguarded(test: Test, advance: Advance) -> Rollout:
-    """A network on its own, or a coarse model with what corrects it."""
+    """Any model by itself."""
     run = partial(roll_out, advance, test.first, test.flow.n_steps)
     return Rollout(*_timed(run, len(test.first) * test.flow.days))
 
@@ -132,7 +133,7 @@ def unguarded(test: Test, advance: Advance) -> Rollout:
 def guarded(
     test: Test, network: FlowNetwork, guard: Guard, coarse: Propagator
 ) -> tuple[Rollout, Tensor]:
-    """A network under a guard, with the coarse model to fall back to.
+    """A network under a guard, with the coarse solver to fall back to.
 
     Also which ranges its steps left, (members, steps, quantities).
     """

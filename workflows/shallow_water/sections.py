@@ -51,8 +51,9 @@ def describe_errors(arrays: figures.Arrays, facts: Facts) -> Section:
             "Relative L2 error of vorticity on the sphere, against the truth cut to "
             "the waves of the networks. Persistence keeps the first state, climatology "
             "is the mean of the first training flows of the kind; a forecast must beat "
-            "both. "
-            "Solvers start from the same states with fewer waves."
+            "both. Carried vorticity is what the wind makes of the potential vorticity "
+            "in one step, with nothing learned; the networks add to that, once it is "
+            "corrected linearly. Solvers start from the same states with fewer waves."
         ],
         [
             Illustration(

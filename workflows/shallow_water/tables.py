@@ -37,7 +37,7 @@ def _interval(error: tuple[float, float, float] | None) -> str:
 
 
 def skill_table(skill: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Grid:
-    """Skill of each network over one interval, by field."""
+    """Skill of models over one interval, by field."""
     rows = [
         [models.label(model), models.KINDS[kind], *(_rounded(v) for v in values)]
         for model, by_kind in skill.items()

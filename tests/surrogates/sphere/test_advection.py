@@ -21,9 +21,10 @@ from simulators.shallow_water.random_states import (
     peaked_spectrum,
     random_vorticity,
 )
-from simulators.sphere import SphericalHarmonics, gauss_grid_for
+from simulators.sphere import SphericalHarmonics, gauss_grid_for, without_mean
 from surrogates.sphere import (
     PotentialVorticityAdvection,
+    advection,
     one_step_skill,
     pairs_of,
     roll_out,
@@ -67,7 +68,7 @@ def rotating_about(harmonics, direction, rate):
     return 2 * rate * cosine
 
 
-@pytest.mark.parametrize("tilt", [0.3, math.pi / 2])  # the second crosses the poles
+@pytest.mark.parametrize("tilt", [0.3, math.pi / 2])
 def test_the_axis_of_a_solid_rotation_rests_in_space(t21, tilt):
     """d omega/dt = -Omega x omega: seen from the planet it turns west once a day."""
     rate, hours = 20.0 / EARTH_RADIUS, 1
@@ -94,9 +95,9 @@ def rossby_haurwitz(harmonics, time_s, wave=4, rate=7.848e-6):
     return 2 * rate * sine - rate * (wave**2 + 3 * wave + 2) * waves
 
 
-def test_a_rossby_haurwitz_wave_moves_as_it_must_to_second_order():
-    harmonics = harmonics_of(42)  # shorter steps show the error of interpolation
-    last = 12 * HOUR
+def test_a_rossby_haurwitz_wave_moves_as_it_must():
+    """Of second order in the step, but for the error of interpolation (0.003)."""
+    harmonics, last = harmonics_of(42), 6 * HOUR
     first, exact = rossby_haurwitz(harmonics, 0.0), rossby_haurwitz(harmonics, last)
     assert relative_error(harmonics, state_of(harmonics, first), exact) > 0.2
     errors = []
@@ -104,8 +105,8 @@ def test_a_rossby_haurwitz_wave_moves_as_it_must_to_second_order():
         advance = PotentialVorticityAdvection(harmonics, RIGID_LID, last / n_steps)
         found = roll_out(advance, state_of(harmonics, first), n_steps)[:, -1]
         errors.append(relative_error(harmonics, found, exact))
-    assert errors[1] < 0.03
-    assert math.log2(errors[0] / errors[1]) > 1.9
+    assert errors[0] < 0.02
+    assert math.log2(errors[0] / errors[1]) > 1.6
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +139,79 @@ def test_it_does_most_of_what_the_solver_does(t21, drawn):
     # stretching is what holds the longest waves: a rigid lid has none
     stiff = PotentialVorticityAdvection(t21, RIGID_LID, 6 * HOUR)(before)
     assert one_step_skill(stiff, before, after)[0] < 0.93
+
+
+def test_values_are_read_across_the_poles():
+    """A smooth field of space, within two rows of either pole."""
+    harmonics = harmonics_of(42)
+    advance = PotentialVorticityAdvection(harmonics, DEEP, 6 * HOUR)
+
+    def field_at(place):
+        x, y, z = place.unbind(-3)
+        return (2 * x + 3 * y) * z + x
+
+    finer = advance._finer.grid
+    latitude, longitude = torch.meshgrid(
+        torch.tensor([89.5, 87.0, 84.0, -84.0, -87.0, -89.5]).double().deg2rad(),
+        torch.arange(0, 360, 7.0).double().deg2rad(),
+        indexing="ij",
+    )
+
+    def on_sphere(latitude, longitude):
+        flat = latitude.cos() * longitude.cos(), latitude.cos() * longitude.sin()
+        return torch.stack((*flat, latitude.sin()))
+
+    grid = torch.meshgrid(finer.latitude, finer.longitude, indexing="ij")
+    values = field_at(on_sphere(*grid))[None, None]
+    places = on_sphere(latitude, longitude)[None]
+    # without the other side of the pole both are wrong by 0.02 and more
+    for mode, tolerance in (("bilinear", 2e-3), ("bicubic", 1e-2)):
+        found = advance._read(values, places, mode)[0, 0]
+        assert (found - field_at(places[0])).abs().max() < tolerance
+
+
+def test_geopotential_follows_in_balance(t21, drawn):
+    found = PotentialVorticityAdvection(t21, DEEP, 6 * HOUR)(drawn) - drawn
+    streamfunction = t21.synthesise(t21.inverse_laplacian(found[:, 0]))
+    coriolis = 2 * ROTATION_RATE * t21.grid.latitude.sin()[:, None]
+    balanced = without_mean(t21.analyse(coriolis * streamfunction))
+    error = (found[:, 2] - balanced).abs().max()
+    assert error < 1e-12 * balanced.abs().max()
+
+
+def test_potential_vorticity_is_that_of_its_formula(t21, drawn):
+    """Matrices by order against products on the grid, there and back."""
+    advance = PotentialVorticityAdvection(t21, DEEP, 6 * HOUR)
+    vorticity = drawn[:, 0]
+    found = advection._by_order(advance._stretched, vorticity)
+    coriolis = 2 * ROTATION_RATE * t21.grid.latitude.sin()[:, None]
+    streamfunction = t21.synthesise(t21.inverse_laplacian(vorticity))
+    stretching = t21.analyse(coriolis**2 / DEEP * streamfunction)
+    size = vorticity.abs().max()
+    assert stretching.abs().max() > 0.1 * size
+    assert (found - (vorticity - stretching)).abs().max() < 1e-12 * size
+    again = advection._by_order(advance._balanced, found)
+    assert (again - vorticity).abs().max() < 1e-12 * size
+
+
+def test_a_long_interval_is_as_several_short_ones(t21, drawn):
+    """Iterations for the middle of a trajectory would not converge in half a day."""
+    short = PotentialVorticityAdvection(t21, DEEP, 6 * HOUR)
+    long = PotentialVorticityAdvection(t21, DEEP, 12 * HOUR)
+    torch.testing.assert_close(long(drawn), short(short(drawn)))
+
+
+def test_single_precision_and_batches_change_nothing_but_rounding(t21, drawn):
+    exact = PotentialVorticityAdvection(t21, DEEP, 6 * HOUR)(drawn)
+    single = harmonics_of(21, torch.float32)
+    advance = PotentialVorticityAdvection(single, DEEP, 6 * HOUR)
+    first = drawn.to(torch.complex64)
+    together = advance(first)
+    alone = torch.cat([advance(first[k : k + 1]) for k in range(len(first))])
+    for found in (together, alone):
+        error = (found - exact).abs().amax((0, 2, 3))
+        size = exact.abs().amax((0, 2, 3))
+        assert (error <= 1e-5 * size).all()
 
 
 def test_means_stay_to_the_bit_and_longitude_does_not_matter(t21, drawn):

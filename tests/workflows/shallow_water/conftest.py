@@ -80,7 +80,7 @@ def summary(run_folder, flow, blocks):
 
 @pytest.fixture(scope="session")
 def networks(run_folder, flow, blocks, tuning):
-    """One on its own, one that corrects."""
+    """One that adds to advection, one to the solver."""
     return [
         learning.train_network(
             learning.NetworkRecord(
@@ -89,7 +89,6 @@ def networks(run_folder, flow, blocks, tuning):
                 network="unet" if name == "unet" else "sfno",
                 width=4,
                 depth=1,
-                base="solver" if name == "hybrid" else "advection",
                 members=TRAINING,
                 shown_members=(8, 9),
                 schedule=FlowSchedule(TrainingSettings(12, 4, 2e-3, SEED)),

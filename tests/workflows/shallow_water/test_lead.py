@@ -117,7 +117,7 @@ def test_the_rivalry_names_coarser_and_finer_winners(points_of):
         "(0.30 in 4 ms)"
     )
     assert unet == (
-        "U-Net (0.35 in 1.5 ms) wins: the cheapest solver with no more error, the "
+        "U-Net (0.35 in 1.5 ms) wins: the cheapest rival with no more error, the "
         "solver T42 of the same truncation (0.30 in 4 ms), takes 2.7 times as long"
     )
     assert "loses to the finer solver T63 (0.10 in 20 ms)" in hybrid
@@ -125,10 +125,20 @@ def test_the_rivalry_names_coarser_and_finer_winners(points_of):
     assert fine.startswith("SFNO (0.40 in 6 ms) loses to the coarser solver T42")
 
 
+def test_a_baseline_that_takes_time_is_a_rival(points_of, scores):
+    scores["advection"]["jet"]["5"] = [0.38, 0.37, 0.39]
+    seconds = {f"solver_t{t}": 1.0 for t in (31, 42, 63, 85)}
+    words = cost.describe_rivalry(points_of(advection=1.2e-2, **seconds), 42)
+    assert words.startswith(
+        "SFNO (0.40 in 6 ms) wins: the cheapest rival with no more error, carried "
+        "vorticity (0.38 in 12 ms), takes 2.0 times as long"
+    )
+
+
 def test_without_a_timed_solver_nothing_is_claimed_of_one(points_of):
     alone = [p for p in points_of() if p.model == "sfno"]
     words = cost.describe_rivalry(alone, 42)
-    assert words.endswith("wins: no solver that was timed has as small an error")
+    assert words.endswith("wins: nothing else that was timed has as small an error")
 
 
 def test_a_model_without_an_error_is_no_point(points_of, scores):
