@@ -65,7 +65,7 @@ class TrainConfig(Section):
     unet_depth: int = Field(default=3, ge=1, description="halvings of the grid")
     sfno_width: int = Field(default=24, ge=1, description="channels of a block")
     sfno_depth: int = Field(default=4, ge=1, description="blocks")
-    steps: int = Field(default=500, ge=1, description="optimiser steps on the truth")
+    steps: int = Field(default=400, ge=1, description="optimiser steps on the truth")
     rollout_steps: int = Field(
         default=0, ge=0, description="further steps on four intervals in a row"
     )
@@ -89,7 +89,7 @@ class HybridConfig(Section):
     network: Network = "unet"
     width: int = Field(default=16, ge=1)
     depth: int = Field(default=1, ge=1)
-    steps: int = Field(default=400, ge=0, description="optimiser steps; 0 for none")
+    steps: int = Field(default=300, ge=0, description="optimiser steps; 0 for none")
     rollout_steps: int = Field(
         default=0, ge=0, description="further steps on four intervals in a row"
     )

@@ -33,7 +33,7 @@ COLOURS = {
     "advection": "#b08a3c",
     "sfno": "#1f77b4",
     "unet": "#e0701a",
-    "linear_advection": "#0b7285",
+    "linear_advection": "#12b5cb",
     "linear": "#c2255c",
     "hybrid": "#8e44ad",
     "guarded": "#1b9e77",
