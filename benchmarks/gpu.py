@@ -1,24 +1,35 @@
-"""What a GPU gains: the shallow-water model there beside one core of its host.
+"""What a GPU gains: shallow water and subsurface flow there, beside one core.
 
     python -m benchmarks.gpu [--markdown] [--members 512]
 
 A day of the Galewsky jet with the semi-implicit scheme, as in `shallow_water_speed`, on
 the GPU with all members at once and on one core in chunks, each compiled: simulated
 years per day of all members, and the l2 difference of the depth between the two ends.
-Says so and ends where there is no GPU. The flow solver is not here: its sparse
-factorisation runs on the CPU only.
+
+The flow solver's sparse factorisation runs on the CPU only. What a GPU has instead are
+dense matrices, all members at once: assembly from ln T, Cholesky factors, and a solve
+for the heads and one for the adjoint, beside `FlowSolver` with its adjoint on one core.
+
+Says so and ends where there is no GPU.
 """
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import torch
 
+from benchmarks import flow_solver
 from benchmarks.rows import parser_of, print_row
 from benchmarks.shallow_water_speed import Case, run_a_day, years_per_day
 from simulators.shallow_water import State
 from simulators.shallow_water.diagnostics import error_norms
 from simulators.sphere import SphericalHarmonics, gauss_grid_for
+from simulators.subsurface import FlowMesh, FlowSolver, residual
+
+REPEATS = 5
+CORE_MEMBERS = 64  # of the flow solver
 
 
 def main() -> None:
@@ -36,6 +47,9 @@ def main() -> None:
         for dtype in (torch.float32, torch.float64):
             case = Case(truncation, dtype=dtype)
             print_row(compare(case, options.members), markdown=options.markdown)
+    for dtype in (torch.float32, torch.float64):
+        row = compare_flow(flow_solver.hanford_case(), options.members, dtype, "cuda")
+        print_row(row, markdown=options.markdown)
 
 
 def compare(case: Case, members: int) -> tuple[str, str, str, str]:
@@ -54,6 +68,76 @@ def compare(case: Case, members: int) -> tuple[str, str, str, str]:
         f"one core, {case.members} members: {years_per_day(core_seconds):,.0f} SYPD",
         f"{core_seconds / seconds:.0f}",
     )
+
+
+def compare_flow(
+    case: flow_solver.Case, members: int, dtype: torch.dtype, device: str
+) -> tuple[str, str, str, str]:
+    """Row of dense solves of many members on a device beside sparse ones on a core."""
+    n = case.mesh.n_cells
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(members, n, generator=generator, dtype=torch.float64)
+    log_t = case.mean + case.deviation * noise
+    load = -residual(case.mesh, log_t, torch.zeros_like(log_t), case.forcing)
+    on_device, loads = (x.to(device, dtype) for x in (log_t, load))
+    few, solver = log_t[:CORE_MEMBERS], FlowSolver(case.mesh)
+
+    def dense() -> torch.Tensor:
+        factors = torch.linalg.cholesky(dense_matrices(case.mesh, on_device))
+        heads = torch.cholesky_solve(loads[..., None], factors)
+        torch.cholesky_solve(2 * heads, factors)  # the adjoint of their squares
+        return heads[..., 0].cpu()  # waits for the device
+
+    def sparse() -> torch.Tensor:
+        leaf = few.clone().requires_grad_()
+        heads = solver.solve(leaf, case.forcing)
+        heads.square().sum().backward()  # type: ignore[no-untyped-call]  # torch
+        return heads.detach()
+
+    heads, seconds = _best(dense)
+    exact, core_seconds = _best(sparse)
+    per_member, per_core = seconds / members, core_seconds / len(few)
+    error = (heads[: len(few)].double() - exact).abs().max()
+    precision = str(dtype).removeprefix("torch.")
+    return (
+        f"{case.name}: {members} members, {precision}, dense solve and adjoint, GPU",
+        f"{1e3 * per_member:.3f} ms per member; heads within {float(error):.0e} m",
+        f"sparse, one core: {1e3 * per_core:.3f} ms",
+        f"{per_core / per_member:.1f}",
+    )
+
+
+def dense_matrices(mesh: FlowMesh, log_t: torch.Tensor) -> torch.Tensor:
+    """Matrices (members, n, n) of steady flow for ln T (members, n), on its device."""
+
+    def here(values: torch.Tensor) -> torch.Tensor:
+        is_number = values.is_floating_point()
+        return values.to(log_t.device, log_t.dtype if is_number else values.dtype)
+
+    a, b, faces = here(mesh.cell_a), here(mesh.cell_b), here(mesh.head_cell)
+    t_cell = log_t.exp()
+    t_a, t_b = t_cell[:, a] * here(mesh.factor_a), t_cell[:, b] * here(mesh.factor_b)
+    t, n = t_a * t_b / (t_a + t_b), mesh.n_cells
+    matrices = log_t.new_zeros(len(log_t), n * n)
+    for row, column, value in (
+        (a, a, t),
+        (b, b, t),
+        (a, b, -t),
+        (b, a, -t),
+        (faces, faces, t_cell[:, faces] * here(mesh.head_factor)),
+    ):
+        matrices.index_add_(1, row * n + column, value)
+    return matrices.reshape(-1, n, n)
+
+
+def _best(run: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, float]:
+    """A result, and the least seconds of some repeats after a first call."""
+    result, seconds = run(), []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        result = run()
+        seconds.append(time.perf_counter() - began)
+    return result, min(seconds)
 
 
 def _geopotential(harmonics: SphericalHarmonics, state: State) -> torch.Tensor:
