@@ -224,9 +224,11 @@ def _embedded(illustration: Illustration, folder: Path) -> str:
     """Save a figure, release it, and return it as a `data:` address."""
     import matplotlib.pyplot as plt
 
-    buffer = io.BytesIO()
-    illustration.figure.savefig(buffer, format="png", facecolor="white")
-    plt.close(illustration.figure)
+    buffer, figure = io.BytesIO(), illustration.figure
+    figure.draw_without_rendering()  # lays out once, which saving would do twice
+    figure.set_layout_engine("none")
+    figure.savefig(buffer, format="png", facecolor="white")
+    plt.close(figure)
     folder.mkdir(parents=True, exist_ok=True)
     write_durably(folder / f"{illustration.name}.png", [buffer.getvalue()])
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -240,10 +240,10 @@ def points(truncation: int) -> int:
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {
         "flow": {"truth_truncation": 42, "truncation": 21, "interval_h": 12},
-        "ensemble": {"members": 32, "test_members": 8, "block": 8},
-        "train": {"networks": ("unet",), "steps": 30, "unet_width": 8},
-        "hybrid": {"network": "sfno", "steps": 20, "width": 8, "depth": 2},
-        "steering": {"members": 8, "candidates": 12, "steps": 15},
+        "ensemble": {"members": 24, "test_members": 8, "block": 8},
+        "train": {"networks": ("unet",), "steps": 20, "unet_width": 8},
+        "hybrid": {"network": "sfno", "steps": 10, "width": 8, "depth": 2},
+        "steering": {"members": 8, "candidates": 12, "steps": 10},
     },
     "standard": {},
     "full": {

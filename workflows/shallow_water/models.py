@@ -24,7 +24,7 @@ NETWORKS = {
 """What learned, whole or in part."""
 CORRECTIONS = ("linear", "hybrid")
 """Of the coarse solver."""
-MAPPED = ("sfno", "unet", *CORRECTIONS)
+MAPPED = ("sfno", "unet", "hybrid")
 """Of what learned, those whose vorticity is drawn."""
 COLOURS = {
     "truth": "#111111",
