@@ -13,8 +13,6 @@ for the heads and one for the adjoint, beside `FlowSolver` with its adjoint on o
 Says so and ends where there is no GPU.
 """
 
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -26,7 +24,7 @@ from benchmarks.shallow_water_speed import Case, run_a_day, years_per_day
 from simulators.shallow_water import State
 from simulators.shallow_water.diagnostics import error_norms
 from simulators.sphere import SphericalHarmonics, gauss_grid_for
-from simulators.subsurface import FlowMesh, FlowSolver, residual
+from simulators.subsurface import FlowMesh, FlowSolver, residual, transmissibility
 
 REPEATS = 5
 CORE_MEMBERS = 64  # of the flow solver
@@ -80,10 +78,11 @@ def compare_flow(
     log_t = case.mean + case.deviation * noise
     load = -residual(case.mesh, log_t, torch.zeros_like(log_t), case.forcing)
     on_device, loads = (x.to(device, dtype) for x in (log_t, load))
+    mesh = case.mesh.to(device)
     few, solver = log_t[:CORE_MEMBERS], FlowSolver(case.mesh)
 
     def dense() -> torch.Tensor:
-        factors = torch.linalg.cholesky(dense_matrices(case.mesh, on_device))
+        factors = torch.linalg.cholesky(dense_matrices(mesh, on_device))
         heads = torch.cholesky_solve(loads[..., None], factors)
         torch.cholesky_solve(2 * heads, factors)  # the adjoint of their squares
         return heads[..., 0].cpu()  # waits for the device
@@ -94,10 +93,9 @@ def compare_flow(
         heads.square().sum().backward()  # type: ignore[no-untyped-call]  # torch
         return heads.detach()
 
-    heads, seconds = _best(dense)
-    exact, core_seconds = _best(sparse)
+    seconds, core_seconds = flow_solver.alternate([dense, sparse], REPEATS)
     per_member, per_core = seconds / members, core_seconds / len(few)
-    error = (heads[: len(few)].double() - exact).abs().max()
+    error = (dense()[: len(few)].double() - sparse()).abs().max()
     precision = str(dtype).removeprefix("torch.")
     return (
         f"{case.name}: {members} members, {precision}, dense solve and adjoint, GPU",
@@ -109,35 +107,19 @@ def compare_flow(
 
 def dense_matrices(mesh: FlowMesh, log_t: torch.Tensor) -> torch.Tensor:
     """Matrices (members, n, n) of steady flow for ln T (members, n), on its device."""
-
-    def here(values: torch.Tensor) -> torch.Tensor:
-        is_number = values.is_floating_point()
-        return values.to(log_t.device, log_t.dtype if is_number else values.dtype)
-
-    a, b, faces = here(mesh.cell_a), here(mesh.cell_b), here(mesh.head_cell)
-    t_cell = log_t.exp()
-    t_a, t_b = t_cell[:, a] * here(mesh.factor_a), t_cell[:, b] * here(mesh.factor_b)
-    t, n = t_a * t_b / (t_a + t_b), mesh.n_cells
+    a, b, faces, n = mesh.cell_a, mesh.cell_b, mesh.head_cell, mesh.n_cells
+    t = transmissibility(mesh, log_t)
+    t_face = log_t[:, faces].exp() * mesh.head_factor.to(log_t.dtype)
     matrices = log_t.new_zeros(len(log_t), n * n)
     for row, column, value in (
         (a, a, t),
         (b, b, t),
         (a, b, -t),
         (b, a, -t),
-        (faces, faces, t_cell[:, faces] * here(mesh.head_factor)),
+        (faces, faces, t_face),
     ):
         matrices.index_add_(1, row * n + column, value)
     return matrices.reshape(-1, n, n)
-
-
-def _best(run: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, float]:
-    """A result, and the least seconds of some repeats after a first call."""
-    result, seconds = run(), []
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        result = run()
-        seconds.append(time.perf_counter() - began)
-    return result, min(seconds)
 
 
 def _geopotential(harmonics: SphericalHarmonics, state: State) -> torch.Tensor:

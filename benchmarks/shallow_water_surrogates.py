@@ -7,7 +7,7 @@ Runs `workflows.shallow_water` once per seed (flows, networks and choices all fo
 seed) and prints means over seeds with 90 % intervals, Student's t. Error is the
 relative l2 error of vorticity against the truth, which is cut at the truncation of the
 networks; skill is 1 - MSE/MSE of persistence over one interval. Three seeds take about
-45 minutes on two cores.
+50 minutes on two cores.
 """
 
 import subprocess

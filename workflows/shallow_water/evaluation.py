@@ -98,17 +98,20 @@ def evaluate(
         for found in networks
     }
     watched = next(iter(trained.values()))
+    stepped: dict[str, Advance] = {
+        "advection": bases["advection"],
+        "linear_advection": watched.base,
+        **trained,
+    }
     rollout, outside = guarded(test, watched, read_guard(folder, summary), coarse)
     tell_stops(log, test.numbers, outside, flow)
     by_solver = outside.any(-1)  # (members, steps)
     rollouts = {
         "truth": Rollout(test.truth),
         **baselines(test, folder, summary),
-        "advection": unguarded(test, bases["advection"]),
         **solvers(test, record.solvers, tuning),
-        **{name: unguarded(test, network) for name, network in trained.items()},
+        **{name: unguarded(test, advance) for name, advance in stepped.items()},
         "guarded": rollout,
-        "linear_advection": unguarded(test, watched.base),
         "linear": unguarded(
             test, corrected(coarse, read_correction(folder, correction))
         ),
@@ -126,11 +129,6 @@ def evaluate(
     )
     facts = _facts(flow, arrays, record.seed)
     facts["solver_share"] = float(by_solver.double().mean())
-    stepped: dict[str, Advance] = {
-        "advection": bases["advection"],
-        "linear_advection": watched.base,
-        **trained,
-    }
     facts["one_step_skill"] = {
         name: _skill(test, advance) for name, advance in stepped.items()
     }

@@ -55,9 +55,7 @@ def run(config: ShallowWaterConfig, campaign: Campaign) -> str:
     ensemble = _Ensemble(config, campaign)
     tuning = _tune(ensemble)
     correction = _fit_correction(ensemble, tuning)
-    hybrids = []
-    if config.hybrid.steps:
-        hybrids = [_train_hybrid(ensemble, tuning)]
+    hybrids = [_train_hybrid(ensemble, tuning)] if config.hybrid.steps else []
     steered, selections = _steer(ensemble, tuning)
     networks = [*ensemble.networks, *hybrids]
     summary = _summarise(ensemble, ensemble.test)

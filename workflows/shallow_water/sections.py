@@ -52,8 +52,9 @@ def describe_errors(arrays: figures.Arrays, facts: Facts) -> Section:
             "the waves of the networks. Persistence keeps the first state, climatology "
             "is the mean of the first training flows of the kind; a forecast must beat "
             "both. Carried vorticity is what the wind makes of the potential vorticity "
-            "in one step, with nothing learned; the networks add to that, once it is "
-            "corrected linearly. Solvers start from the same states with fewer waves."
+            "in steps of up to six hours, with nothing learned; the networks add to "
+            "that, once it is corrected linearly. Solvers start from the same states "
+            "with fewer waves."
         ],
         [
             Illustration(
