@@ -20,6 +20,9 @@ from data.durable_files import write_durably
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+DOTS_PER_INCH = 144.0
+"""Of the pictures: sharp on screens that show two dots per point."""
+
 
 def _ordered(interval: tuple[float, float]) -> tuple[float, float]:
     if interval[0] > interval[1]:
@@ -207,7 +210,6 @@ def figure_style() -> Iterator[None]:
             "grid.alpha": 0.25,
             "image.cmap": "viridis",
             "legend.frameon": False,
-            "savefig.dpi": 144.0,
         }
     ):
         yield
@@ -227,7 +229,7 @@ def _embedded(illustration: Illustration, folder: Path) -> str:
     buffer, figure = io.BytesIO(), illustration.figure
     figure.draw_without_rendering()  # lays out once, which saving would do twice
     figure.set_layout_engine("none")
-    figure.savefig(buffer, format="png", facecolor="white")
+    figure.savefig(buffer, format="png", facecolor="white", dpi=DOTS_PER_INCH)
     plt.close(figure)
     folder.mkdir(parents=True, exist_ok=True)
     write_durably(folder / f"{illustration.name}.png", [buffer.getvalue()])

@@ -28,11 +28,14 @@ FAULTS = {
 Event = Mapping[str, Any]  # of JSON
 
 
-def describe_run(folder: Path) -> list[Section]:
+def describe_run(
+    folder: Path, failed: Sequence[tuple[int, int, str]] = ()
+) -> list[Section]:
     """Timeline, utilisation, faults, and the decisions of the steering, if any.
 
     Args:
         folder: of a run whose tasks have ended.
+        failed: number, seed and cause of each member without a result.
     """
     events = read_events(folder)
     timeline = build_timeline(events)
@@ -41,7 +44,7 @@ def describe_run(folder: Path) -> list[Section]:
             "How the run went",
             [_describe_work(timeline), _describe_faults(events, timeline)],
             [_picture(timeline)] if timeline.workers else [],
-            [_utilisation(timeline), *_faults(events)],
+            [_utilisation(timeline), *_faults(events), *_failed_members(failed)],
         )
     ]
     decisions = [event for event in events if event.get("event") == "decision"]
@@ -138,6 +141,16 @@ def _faults(events: Sequence[Event]) -> list[Grid]:
     if len(found) > MAX_ROWS:
         caption += f" The first {MAX_ROWS} of {len(found)}."
     return [Grid(["what", "consequence", "cause"], rows, caption)]
+
+
+def _failed_members(failed: Sequence[tuple[int, int, str]]) -> list[Grid]:
+    if not failed:
+        return []
+    rows = [
+        [str(member), str(seed), cause[:MAX_CAUSE]] for member, seed, cause in failed
+    ]
+    caption = "Members without a result, left out of everything."
+    return [Grid(["member", "seed", "cause"], rows, caption)]
 
 
 def _what(event: Event) -> str:

@@ -1,27 +1,15 @@
 """Summary and report of a Hanford run, from the manifests and files of its tasks."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.ensemble_store import store_bytes
 from data.sources.aquifer import Aquifer
 from data.sources.aquifer_file import read_aquifer
 from workflows.engine.artefacts import Manifest
-from workflows.engine.ensemble_files import store_of
-from workflows.engine.events import read_events
-from workflows.engine.report import (
-    Metric,
-    Summary,
-    complete_summary,
-    describe_provenance,
-    write_report,
-    write_summary,
-)
-from workflows.engine.run_sections import describe_run
-from workflows.engine.staging import describe_staging
+from workflows.engine.publishing import Answer, publish
+from workflows.engine.report import Metric
 from workflows.hanford import generative_sections, lead, sections
 from workflows.hanford.config import HanfordConfig
 from workflows.hanford.fields import AQUIFER
@@ -42,51 +30,52 @@ class Results:
 
 
 def write_results(folder: Path, config: HanfordConfig, results: Results) -> str:
-    """Writes `summary.json` and `report.html`; returns the closing words."""
+    """Publishes the report and the summary; returns the closing words."""
     aquifer = read_aquifer(folder / AQUIFER)
-    run: dict[str, Any] = json.loads((folder / "run.json").read_text())
-    summary = _summary(run, aquifer, results)
-    write_summary(folder / "summary.json", summary)
     rmse = _rmse(results)
-    write_report(
-        folder / "report.html",
-        title="Transmissivity and head under the Hanford Site"
-        if not aquifer.is_synthetic
-        else "Transmissivity and head of a synthetic aquifer",
+    prior, statistics = results.prior, results.statistics
+    evaluation, joint_law = results.evaluation, results.joint_law
+    joint_law_words = generative_sections.describe_joint_law(joint_law, config)
+    is_synthetic = aquifer.is_synthetic
+    failed: Any = statistics.facts["failed"]  # JSON
+    answer = Answer(
+        title="Transmissivity and head of a synthetic aquifer"
+        if is_synthetic
+        else "Transmissivity and head under the Hanford Site",
         lead=[
             f"{describe(aquifer)}.",
             lead.describe_prior(
-                results.prior.facts,
-                config.prior.kernel,
-                is_synthetic=aquifer.is_synthetic,
+                prior.facts, config.prior.kernel, is_synthetic=is_synthetic
             )
-            + lead.describe_answer(results.prior.facts, results.statistics.facts),
-            lead.describe_learning(rmse, results.evaluation.timings),
-            generative_sections.describe_joint_law(results.joint_law, config),
+            + lead.describe_answer(prior.facts, statistics.facts),
+            lead.describe_learning(rmse, evaluation.timings),
+            joint_law_words,
         ],
-        summary=summary,
         sections=[
-            sections.describe_site(folder, aquifer, results.prior, results.statistics),
-            sections.describe_uncertainty(folder, aquifer, results.statistics),
-            sections.describe_learning(folder, aquifer, results.evaluation),
-            sections.describe_cost(results.evaluation),
+            sections.describe_site(folder, aquifer, prior, statistics),
+            sections.describe_uncertainty(folder, aquifer, statistics),
+            sections.describe_learning(folder, aquifer, evaluation),
+            sections.describe_cost(evaluation),
             generative_sections.describe_generator(
-                folder, aquifer, config, results.pigan, results.joint_law
+                folder, aquifer, config, results.pigan, joint_law
             ),
-            describe_staging(read_events(folder), store_bytes(store_of(folder))),
-            *describe_run(folder),
         ],
-        provenance=describe_provenance(run, aquifer.digests),
-    )
-    return "\n".join(
-        [
+        metrics=_metrics(aquifer, results, rmse),
+        timings={**evaluation.timings, **results.pigan.timings, **joint_law.timings},
+        closing=[
             describe(aquifer),
             f"head error on test members: mean {rmse['mean'][0]:.3f} m, "
             f"ridge {rmse['ridge'][0]:.3f} m, network {rmse['network'][0]:.3f} m",
-            generative_sections.describe_joint_law(results.joint_law, config),
-            f"report: {folder / 'report.html'}",
-        ]
+            joint_law_words,
+        ],
+        failed=failed,
+        facts={
+            "aquifer": "synthetic" if is_synthetic else "hanford",
+            "prior": {name: prior.facts[name] for name in _PRIOR_FACTS},
+        },
+        digests=aquifer.digests,
     )
+    return publish(folder, answer)
 
 
 def _rmse(results: Results) -> dict[str, Sequence[float]]:
@@ -97,8 +86,10 @@ def _rmse(results: Results) -> dict[str, Sequence[float]]:
     return {model: list(by_size.values())[-1] for model, by_size in scores.items()}
 
 
-def _summary(run: Mapping[str, Any], aquifer: Aquifer, results: Results) -> Summary:
-    rmse = _rmse(results)
+def _metrics(
+    aquifer: Aquifer, results: Results, rmse: Mapping[str, Sequence[float]]
+) -> dict[str, Metric]:
+    """The numbers of the answer, each beside what it has to beat."""
     baselines = {model: rmse[model][0] for model in ("mean", "ridge", "untrained")}
     facts: dict[str, Any] = {**results.prior.facts, **results.statistics.facts}
     metrics = {
@@ -113,23 +104,11 @@ def _summary(run: Mapping[str, Any], aquifer: Aquifer, results: Results) -> Summ
             unit="1",
             baselines={"ridge": 1.0},
         ),
-        "failed_members": Metric(value=float(len(facts["failed"])), unit="1"),
+        **generative_sections.metrics_of(results.joint_law),
     }
-    metrics |= generative_sections.metrics_of(results.joint_law)
-    if not facts["has_own_measurements"]:
-        metrics |= _against_reference(aquifer, facts)
-    timings = {
-        **results.evaluation.timings,
-        **results.pigan.timings,
-        **results.joint_law.timings,
-    }
-    return complete_summary(
-        run,
-        metrics,
-        timings,
-        aquifer="synthetic" if aquifer.is_synthetic else "hanford",
-        prior={name: results.prior.facts[name] for name in _PRIOR_FACTS},
-    )
+    if facts["has_own_measurements"]:
+        return metrics
+    return metrics | _against_reference(aquifer, facts)
 
 
 def _against_reference(aquifer: Aquifer, facts: Mapping[str, Any]) -> dict[str, Metric]:

@@ -69,7 +69,6 @@ def describe_uncertainty(
                 "a measurement there would tell about other places.",
             ),
         ],
-        tables=[_failed_members(statistics)],
     )
 
 
@@ -143,14 +142,4 @@ def _score_table(scores: Scores) -> Grid:
         ["RMSE of head, m", *(f"{size} members" for size in sizes)],
         rows,
         "Test members; 90 % bootstrap interval in brackets.",
-    )
-
-
-def _failed_members(statistics: Manifest) -> Grid:
-    failed: Any = statistics.facts["failed"]
-    rows = [[str(member), str(seed), cause[:200]] for member, seed, cause in failed]
-    return Grid(
-        ["member", "seed", "cause"],
-        rows or [["none", "", ""]],
-        "Members without a result, left out of everything.",
     )

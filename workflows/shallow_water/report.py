@@ -1,28 +1,16 @@
 """Summary and report of a shallow-water run, from the manifests and files of tasks."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from data.ensemble_store import store_bytes
 from workflows.engine.arrays import read_arrays
 from workflows.engine.artefacts import Manifest
-from workflows.engine.ensemble_files import store_of
 from workflows.engine.events import read_events
-from workflows.engine.report import (
-    Metric,
-    Section,
-    Summary,
-    complete_summary,
-    describe_provenance,
-    write_report,
-    write_summary,
-)
-from workflows.engine.run_sections import describe_run
-from workflows.engine.staging import describe_staging
+from workflows.engine.publishing import Answer, publish
+from workflows.engine.report import Metric, Section
 from workflows.engine.steering import Steered
 from workflows.shallow_water import cost, lead, models, sections
 from workflows.shallow_water.config import ShallowWaterConfig
@@ -54,32 +42,38 @@ class Results:
 
 
 def write_results(folder: Path, config: ShallowWaterConfig, results: Results) -> str:
-    """Writes `summary.json` and `report.html`; returns the closing words."""
-    run: dict[str, Any] = json.loads((folder / "run.json").read_text())
-    summary = _summary(run, config, results)
-    write_summary(folder / "summary.json", summary)
-    scores: models.Scores = results.evaluation.facts["errors"]  # type: ignore[assignment]  # JSON
+    """Publishes the report and the summary; returns the closing words."""
+    flow, evaluation = config.flow, results.evaluation
+    scores: models.Scores = evaluation.facts["errors"]  # type: ignore[assignment]  # JSON
     points = {
-        kind: cost.points_of(
-            scores, results.evaluation.timings, kind, config.flow.truth_truncation
-        )
+        kind: cost.points_of(scores, evaluation.timings, kind, flow.truth_truncation)
         for kind in models.KINDS
     }
     words = _lead(config, results, scores, points)
-    write_report(
-        folder / "report.html",
+    trainings = {k: v for t in results.trainings for k, v in t.timings.items()}
+    failed: Any = results.summary.facts["failed"]  # JSON
+    answer = Answer(
         title="Shallow water on the sphere: solvers and what learned from them",
         lead=words,
-        summary=summary,
         sections=_sections(folder, config, results, points),
-        provenance=describe_provenance(run, {}),
+        metrics=metrics_of(evaluation.facts, flow.truncation),
+        timings={**evaluation.timings, **trainings},
+        closing=words,
+        failed=failed,
+        facts={
+            "truncation": flow.truncation,
+            "truth_truncation": flow.truth_truncation,
+            "parameters": {
+                str(t.facts["network"]): t.facts["parameters"]
+                for t in results.trainings
+            },
+            "steering": _steering(config, results),
+        },
     )
-    return "\n".join([*words, f"report: {folder / 'report.html'}"])
+    return publish(folder, answer)
 
 
-def metrics_of(
-    evaluation: Facts, ensemble: Facts, truncation: int
-) -> dict[str, Metric]:
+def metrics_of(evaluation: Facts, truncation: int) -> dict[str, Metric]:
     """The numbers of the answer; those that are not finite are left out."""
     scores: models.Scores = evaluation["errors"]
     metrics = {}
@@ -102,32 +96,7 @@ def metrics_of(
         metrics["solver_share_of_guarded_intervals"] = Metric(
             value=evaluation["solver_share"], unit="1"
         )
-    n_failed = float(len(ensemble["failed"]))
-    return {**metrics, "failed_members": Metric(value=n_failed, unit="1")}
-
-
-def _summary(
-    run: Mapping[str, Any], config: ShallowWaterConfig, results: Results
-) -> Summary:
-    trainings = {
-        name: seconds
-        for training in results.trainings
-        for name, seconds in training.timings.items()
-    }
-    parameters = {
-        str(t.facts["network"]): t.facts["parameters"] for t in results.trainings
-    }
-    return complete_summary(
-        run,
-        metrics_of(
-            results.evaluation.facts, results.summary.facts, config.flow.truncation
-        ),
-        {**results.evaluation.timings, **trainings},
-        truncation=config.flow.truncation,
-        truth_truncation=config.flow.truth_truncation,
-        parameters=parameters,
-        steering=_steering(config, results),
-    )
+    return metrics
 
 
 def _steering(config: ShallowWaterConfig, results: Results) -> dict[str, Any]:
@@ -172,20 +141,16 @@ def _sections(
 ) -> list[Section]:
     facts, truncation = results.evaluation.facts, config.flow.truncation
     arrays = read_arrays(folder / results.evaluation.artefacts["evaluation"].path)
-    events = read_events(folder)
     return [
         sections.describe_flows(arrays, truncation),
         sections.describe_errors(arrays, facts),
         sections.describe_scales(arrays, facts, truncation),
         sections.describe_cost(points, truncation),
         sections.describe_training(
-            events,
+            read_events(folder),
             results.tuning.facts,
-            results.summary.facts,
             _steering(config, results),
         ),
-        describe_staging(events, store_bytes(store_of(folder))),
-        *describe_run(folder),
     ]
 
 

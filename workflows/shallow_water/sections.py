@@ -117,9 +117,9 @@ def describe_cost(points: Mapping[str, Sequence[Point]], truncation: int) -> Sec
 
 
 def describe_training(
-    events: Sequence[Event], tuning: Facts, ensemble: Facts, steering: Facts
+    events: Sequence[Event], tuning: Facts, steering: Facts
 ) -> Section:
-    """Training curves, tuned solvers, failed members, and rounds of steering."""
+    """Training curves, tuned solvers, and rounds of steering."""
     named = [{**e, "training": _network_of(e)} for e in events if "training_loss" in e]
     names = list(dict.fromkeys(e["training"] for e in named))
     colours = {models.label(m): models.colour(m) for m in models.NETWORKS}
@@ -145,7 +145,6 @@ def describe_training(
         tables=[
             tables.tuning_table(tuning),
             *([tables.steering_table(steering)] if steering["rounds"] else []),
-            tables.failed_members(ensemble),
         ],
     )
 

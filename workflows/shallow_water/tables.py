@@ -8,7 +8,6 @@ from workflows.shallow_water import models
 
 Facts = Mapping[str, Any]  # of JSON
 
-MAX_CAUSE = 200
 _SECONDS_PER_HOUR = 3600
 
 
@@ -116,19 +115,6 @@ def steering_table(steering: Facts) -> Grid:
         ],
         rows,
         f"Steering ({steering['mode']} members) ended: {steering['reason']}.",
-    )
-
-
-def failed_members(ensemble: Facts) -> Grid:
-    """Members without a result."""
-    rows = [
-        [str(member), str(seed), str(cause)[:MAX_CAUSE]]
-        for member, seed, cause in ensemble["failed"]
-    ]
-    return Grid(
-        ["member", "seed", "cause"],
-        rows or [["none", "", ""]],
-        "Members without a result, left out of everything.",
     )
 
 
