@@ -26,9 +26,9 @@ from pathlib import Path
 import psutil
 
 from benchmarks.rows import parser_of, print_row
-from workflows.engine.artefacts import Artefact, is_intact
-from workflows.engine.events import read_events
-from workflows.engine.journal import read_journal
+from workflows.engine.driving.journal import read_journal
+from workflows.engine.files.artefacts import Artefact, is_intact
+from workflows.engine.watching.events import read_events
 
 PROGRAM = "benchmarks.chaos_workflow"
 MAX_STARTS = 8  # of one run; each continues it

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from data.durable_files import write_durably
-from workflows.engine.artefacts import Manifest, artefact
-from workflows.engine.command_line import Workflow, command_line
-from workflows.engine.events import Log
-from workflows.engine.tasks import Task
+from workflows.engine.command.command_line import Workflow, command_line
+from workflows.engine.driving.tasks import Task
+from workflows.engine.files.artefacts import Manifest, artefact
+from workflows.engine.watching.events import Log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from workflows.engine.campaign import Campaign
+    from workflows.engine.driving.campaign import Campaign
 
 
 class ChaosConfig(BaseModel):
@@ -111,7 +111,7 @@ def write_array(path: Path, array: NDArray[np.float64]) -> None:
 
 def run(config: ChaosConfig, campaign: "Campaign") -> str:
     """Members, their mean, a summary."""
-    from workflows.engine.campaign import gather
+    from workflows.engine.driving.campaign import gather
 
     task = Task(diffuse, role="sim", version="1")
     if config.endless_member >= 0:

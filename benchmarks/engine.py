@@ -22,10 +22,10 @@ from rich.console import Console
 
 from benchmarks import engine_steps as steps
 from benchmarks.rows import parser_of, print_row
-from workflows.engine.campaign import Campaign, gather, open_campaign
-from workflows.engine.progress import Progress
-from workflows.engine.site import SiteFile, load_site
-from workflows.engine.tasks import Task
+from workflows.engine.driving.campaign import Campaign, gather, open_campaign
+from workflows.engine.driving.tasks import Task
+from workflows.engine.sites.site import SiteFile, load_site
+from workflows.engine.watching.progress import Progress
 
 N_TURNS = 9
 SPIN_SECONDS = 0.5

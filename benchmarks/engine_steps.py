@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.durable_files import write_durably
-from workflows.engine.artefacts import Manifest, artefact
-from workflows.engine.events import Log
+from workflows.engine.files.artefacts import Manifest, artefact
+from workflows.engine.watching.events import Log
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ import sys
 
 import parsl
 
-from workflows.engine.run_folder import runs_folder
-from workflows.engine.site import load_site, require_environment
+from workflows.engine.files.run_folder import runs_folder
+from workflows.engine.sites.site import load_site, require_environment
 
 PROGRAM = "from parsl.benchmark.perf import cli_run; cli_run()"
 

@@ -22,7 +22,7 @@ from benchmarks.rows import parser_of, print_row
 from benchmarks.surrogate_accuracy import with_interval
 from simulators.sphere import change_truncation
 from surrogates.sphere.flow_scores import vorticity_error
-from workflows.engine.journal import read_journal
+from workflows.engine.driving.journal import read_journal
 from workflows.shallow_water import models
 from workflows.shallow_water.fields import (
     HOUR_S,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.rows import parser_of, print_row
 from benchmarks.start_up_steps import MISSING
-from workflows.engine.site import load_site
+from workflows.engine.sites.site import load_site
 
 CAUSE = "module physics is not known"
 BAD_INIT = f"echo {CAUSE} >&2; exit 3"

@@ -11,7 +11,7 @@ from parsl.executors import HighThroughputExecutor
 from parsl.providers import LocalProvider
 
 from benchmarks.start_up_steps import plain_answer
-from workflows.engine.site import python_commands, worker_environment
+from workflows.engine.sites.site import python_commands, worker_environment
 
 
 def main(worker_init: str) -> None:

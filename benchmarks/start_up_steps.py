@@ -3,7 +3,7 @@
 import importlib
 from dataclasses import dataclass
 
-from workflows.engine.artefacts import Manifest
+from workflows.engine.files.artefacts import Manifest
 
 MISSING = "physics_that_is_not_installed"
 

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from workflows.engine.command_line import Workflow, command_line
+from workflows.engine.command.command_line import Workflow, command_line
 
 if TYPE_CHECKING:
-    from workflows.engine.campaign import Campaign
+    from workflows.engine.driving.campaign import Campaign
 
 
 class StartUpConfig(BaseModel):
@@ -21,8 +21,8 @@ class StartUpConfig(BaseModel):
 def run(config: StartUpConfig, campaign: "Campaign") -> str:
     """Run the one task; its answer."""
     from benchmarks import start_up_steps
-    from workflows.engine.campaign import gather
-    from workflows.engine.tasks import Task
+    from workflows.engine.driving.campaign import gather
+    from workflows.engine.driving.tasks import Task
 
     step = getattr(start_up_steps, config.step)
     task = campaign.submit(Task(step, "sim", "1"), start_up_steps.Nothing())

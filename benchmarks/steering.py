@@ -28,11 +28,11 @@ from benchmarks import well_field
 from benchmarks.rows import parser_of, print_row
 from benchmarks.surrogate_accuracy import with_interval
 from benchmarks.well_field import BatchRecord, LearnRecord
-from workflows.engine.campaign import Campaign, TaskFuture, open_campaign
-from workflows.engine.events import read_events
-from workflows.engine.progress import Progress
-from workflows.engine.site import load_site
-from workflows.engine.steering import MembersGained, Spent, Steered, steer
+from workflows.engine.driving.campaign import Campaign, TaskFuture, open_campaign
+from workflows.engine.driving.steering import MembersGained, Spent, Steered, steer
+from workflows.engine.sites.site import load_site
+from workflows.engine.watching.events import read_events
+from workflows.engine.watching.progress import Progress
 
 BATCH, TASKS_PER_BATCH, N_TEST = 24, 12, 600
 TRAINING_STEPS, EXPONENT = 500, 3.0

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from workflows.engine.artefacts import Manifest
-from workflows.engine.events import Log
+from workflows.engine.files.artefacts import Manifest
+from workflows.engine.watching.events import Log
 
 GRAPHS = ("trivial", "stencil_1d", "fft", "tree", "random", "all_to_all")
 RADIUS, SHARE = 3, 0.5  # of "random": how far and how many

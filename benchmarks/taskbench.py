@@ -30,8 +30,8 @@ from benchmarks.task_graphs import (
     points,
     predecessors,
 )
-from workflows.engine.site import load_site
-from workflows.engine.tasks import Task
+from workflows.engine.driving.tasks import Task
+from workflows.engine.sites.site import load_site
 
 MILLISECONDS = (0.5, 2.0, 8.0, 32.0, 128.0)
 MIN_PEAK, MAX_PEAK, THRESHOLD = 0.8, 1.2, 0.5

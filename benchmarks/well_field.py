@@ -34,9 +34,9 @@ from simulators.subsurface import (
 from surrogates.acquisition import disagreement, draw_by_score
 from surrogates.deep_ensemble import DeepEnsemble
 from surrogates.distributed.checkpoint import load_checkpoint, save_checkpoint
-from workflows.engine.artefacts import Manifest, artefact
-from workflows.engine.events import Log
-from workflows.engine.tasks import Task
+from workflows.engine.driving.tasks import Task
+from workflows.engine.files.artefacts import Manifest, artefact
+from workflows.engine.watching.events import Log
 
 N, LENGTH = 256, 4000.0  # cells per side, m
 AREAS = ((0.25, 0.3), (0.4, 0.25))  # centres, of the side

@@ -1,6 +1,6 @@
 """Cori (NERSC, Cray XC40; retired in 2023): Haswell and KNL nodes under Slurm.
 
-The settings of `workflows.engine.clusters` apply, and three of Cori's own:
+The settings of `workflows.engine.sites.clusters` apply, and three of Cori's own:
 
 - `HEADRACE_CORI_SIM`: `knl` (default) or `haswell`, the nodes that simulate
 - `HEADRACE_BURST_BUFFER_GB`: a DataWarp burst buffer of that size for each job
@@ -11,7 +11,7 @@ from parsl.executors.base import ParslExecutor
 from parsl.launchers import SrunLauncher
 
 from data.staging import Tier
-from workflows.engine.clusters import (
+from workflows.engine.sites.clusters import (
     ACCOUNT,
     SlurmBlocks,
     block_options,
@@ -20,7 +20,7 @@ from workflows.engine.clusters import (
     whole_number,
     worker_pool,
 )
-from workflows.engine.site import Site
+from workflows.engine.sites.site import Site
 
 SIM = choice("HEADRACE_CORI_SIM", "knl", "haswell")
 RESERVATION = text("HEADRACE_BURST_BUFFER_NAME")

@@ -1,21 +1,21 @@
 """Frontier (OLCF, HPE Cray EX): nodes of 64 cores and 8 GPU dies under Slurm.
 
-The settings of `workflows.engine.clusters` apply. Each node lends two NVMe drives to a
-job that asks for the constraint `nvme`; they are wiped at its end.
+The settings of `workflows.engine.sites.clusters` apply. Each node lends two NVMe drives
+to a job that asks for the constraint `nvme`; they are wiped at its end.
 """
 
 from parsl.executors.base import ParslExecutor
 from parsl.launchers import SrunLauncher
 
 from data.staging import Tier
-from workflows.engine.clusters import (
+from workflows.engine.sites.clusters import (
     ACCOUNT,
     SlurmBlocks,
     block_options,
     text,
     worker_pool,
 )
-from workflows.engine.site import Site
+from workflows.engine.sites.site import Site
 
 CORES, GPUS = 56, 8  # Frontier keeps 8 of 64 cores for the system
 

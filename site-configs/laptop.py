@@ -5,7 +5,7 @@ import os
 from parsl.executors import ThreadPoolExecutor
 from parsl.executors.base import ParslExecutor
 
-from workflows.engine.site import Site, local_tiers
+from workflows.engine.sites.site import Site, local_tiers
 
 CORES = os.cpu_count() or 1
 

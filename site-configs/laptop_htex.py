@@ -7,9 +7,9 @@ is noticed within 2 s, and workers whose driver was killed end within 20 s.
 from parsl.executors import HighThroughputExecutor
 from parsl.executors.base import ParslExecutor
 
-from workflows.engine.clusters import LocalBlocks
-from workflows.engine.parsl_setup import explain_failed_blocks
-from workflows.engine.site import (
+from workflows.engine.sites.clusters import LocalBlocks
+from workflows.engine.sites.failed_blocks import explain_failed_blocks
+from workflows.engine.sites.site import (
     Site,
     local_tiers,
     python_commands,

@@ -1,22 +1,22 @@
 """Perlmutter (NERSC, HPE Cray EX): CPU and A100 nodes under Slurm.
 
-The settings of `workflows.engine.clusters` apply. Compute nodes have no local disk:
-/dev/shm is memory, and scratch is a parallel file system of flash, purged after 8 weeks
-without access.
+The settings of `workflows.engine.sites.clusters` apply. Compute nodes have no local
+disk: /dev/shm is memory, and scratch is a parallel file system of flash, purged after 8
+weeks without access.
 """
 
 from parsl.executors.base import ParslExecutor
 from parsl.launchers import SrunLauncher
 
 from data.staging import Tier
-from workflows.engine.clusters import (
+from workflows.engine.sites.clusters import (
     ACCOUNT,
     SlurmBlocks,
     block_options,
     text,
     worker_pool,
 )
-from workflows.engine.site import Site
+from workflows.engine.sites.site import Site
 
 CORES, GPUS = 64, 4
 

@@ -1,8 +1,8 @@
 """Any Slurm cluster, described by environment variables.
 
-The settings of `workflows.engine.clusters` apply; `HEADRACE_ADDRESS` must be set, and
-`HEADRACE_ACCOUNT` where the cluster charges accounts. `HEADRACE_WORKERS` is 1 unless
-set. Three are of this file alone:
+The settings of `workflows.engine.sites.clusters` apply; `HEADRACE_ADDRESS` must be set,
+and `HEADRACE_ACCOUNT` where the cluster charges accounts. `HEADRACE_WORKERS` is 1
+unless set. Three are of this file alone:
 
 - `HEADRACE_CONSTRAINT`: features that nodes must have
 - `HEADRACE_GPUS`: GPUs of a node, one worker for each
@@ -13,14 +13,14 @@ from parsl.executors.base import ParslExecutor
 from parsl.launchers import SrunLauncher
 
 from data.staging import Tier
-from workflows.engine.clusters import (
+from workflows.engine.sites.clusters import (
     SlurmBlocks,
     block_options,
     text,
     whole_number,
     worker_pool,
 )
-from workflows.engine.site import Site
+from workflows.engine.sites.site import Site
 
 GPUS = whole_number("HEADRACE_GPUS", 1) if text("HEADRACE_GPUS") else 0
 WORKERS = whole_number("HEADRACE_WORKERS", GPUS or 1)

@@ -1,6 +1,6 @@
 """Summit (OLCF, IBM AC922; retired in 2024): Power9 and V100 nodes under LSF.
 
-The settings of `workflows.engine.clusters` apply, and one of Summit's own:
+The settings of `workflows.engine.sites.clusters` apply, and one of Summit's own:
 
 - `HEADRACE_SPECTRAL_FOLDER`: folder on the parallel file system to which Spectral
   drains what is written below the NVMe, also when the job failed
@@ -14,14 +14,14 @@ from parsl.executors.base import ParslExecutor
 from parsl.launchers import JsrunLauncher
 
 from data.staging import Tier
-from workflows.engine.clusters import (
+from workflows.engine.sites.clusters import (
     ACCOUNT,
     LsfBlocks,
     block_options,
     text,
     worker_pool,
 )
-from workflows.engine.site import Site
+from workflows.engine.sites.site import Site
 
 CORES, GPUS = 42, 6
 NVME = "/mnt/bb/$USER"

@@ -9,9 +9,9 @@ from simulators.subsurface.flow import (
     transmissibility,
 )
 from simulators.subsurface.inversion import HEAD_ERROR_M, Inversion, invert_heads
-from simulators.subsurface.mesh import (
+from simulators.subsurface.mesh import FlowMesh
+from simulators.subsurface.meshing import (
     SIDES,
-    FlowMesh,
     number_cells,
     outer_faces,
     structured_mesh,

@@ -20,7 +20,7 @@ from simulators.random_fields.covariance import (
     cholesky_factor,
     covariance_matrix,
 )
-from simulators.subsurface.mesh import number_cells
+from simulators.subsurface.meshing import number_cells
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from workflows.engine.events import read_events
-from workflows.engine.journal import read_journal
+from workflows.engine.driving.journal import read_journal
+from workflows.engine.watching.events import read_events
 
 
 @dataclass(frozen=True)

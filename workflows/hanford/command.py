@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workflows.engine.command_line import Inputs, Options, Workflow, command_line
+from workflows.engine.command.command_line import (
+    Inputs,
+    Options,
+    Workflow,
+    command_line,
+)
 from workflows.hanford.config import (
     SIZES,
     HanfordConfig,
@@ -16,7 +21,7 @@ from workflows.hanford.config import (
 )
 
 if TYPE_CHECKING:
-    from workflows.engine.campaign import Campaign
+    from workflows.engine.driving.campaign import Campaign
 
 HELP = """Transmissivity and head under the Hanford Site, with uncertainty.
 

@@ -10,8 +10,8 @@ from surrogates.pigan.limits import (
     require_free_cells,
     snapshots_needed,
 )
-from workflows.engine import settings
-from workflows.engine.settings import Section, StoreConfig
+from workflows.engine.command import settings
+from workflows.engine.command.settings import Section, StoreConfig
 
 
 class PriorConfig(Section):

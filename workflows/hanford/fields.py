@@ -12,8 +12,8 @@ from data.ensemble_store import Variable
 from data.sources.aquifer import Aquifer
 from simulators.random_fields import KarhunenLoeve
 from simulators.subsurface import FlowMesh, Forcing, unstructured_mesh
-from workflows.engine.arrays import read_arrays, write_arrays
-from workflows.engine.ensemble_files import read_stored
+from workflows.engine.files.arrays import read_arrays, write_arrays
+from workflows.engine.files.ensemble_files import read_stored
 
 AQUIFER = "inputs/aquifer.npz"
 MEASUREMENTS = "inputs/measurements.csv"

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.sources.aquifer import Aquifer
-from workflows.engine import curves
-from workflows.engine.report import figure_style
+from workflows.engine.pages import curves
+from workflows.engine.pages.report import figure_style
 from workflows.hanford.learning import BATCHES
 
 if TYPE_CHECKING:

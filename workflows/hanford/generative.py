@@ -23,10 +23,10 @@ from surrogates.pigan.train import (
 )
 from surrogates.sensor_baselines import SnapshotReadings, invert_snapshots
 from surrogates.training import DivergenceError
-from workflows.engine.arrays import write_arrays
-from workflows.engine.artefacts import Manifest, artefact, digest_of
-from workflows.engine.events import Log
-from workflows.engine.training import Trained, Training, train_in_process
+from workflows.engine.driving.training import Trained, Training, train_in_process
+from workflows.engine.files.arrays import write_arrays
+from workflows.engine.files.artefacts import Manifest, artefact, digest_of
+from workflows.engine.watching.events import Log
 from workflows.hanford.fields import flow_problem
 from workflows.hanford.sensing import VARIABLES, Site, SiteRecord, read_site
 

@@ -22,9 +22,9 @@ from surrogates.pigan.heads import HEAD
 from surrogates.pigan.model import Pigan, pigan_from_state
 from surrogates.pigan.sensors import Fields
 from surrogates.sensor_baselines import interpolate_statistics
-from workflows.engine.arrays import read_arrays, write_arrays
-from workflows.engine.artefacts import Manifest, artefact
-from workflows.engine.events import Log
+from workflows.engine.files.arrays import read_arrays, write_arrays
+from workflows.engine.files.artefacts import Manifest, artefact
+from workflows.engine.watching.events import Log
 from workflows.hanford.generative import PiganRecord, new_model
 from workflows.hanford.sensing import (
     VARIABLES,

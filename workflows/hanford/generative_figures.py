@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data.sources.aquifer import Aquifer
-from workflows.engine.report import figure_style
+from workflows.engine.pages.report import figure_style
 from workflows.hanford.figures import LN_T, Arrays, draw_field, kilometres, limits
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from data.sources.aquifer import Aquifer
-from workflows.engine.arrays import read_arrays
-from workflows.engine.artefacts import Manifest
-from workflows.engine.events import read_events
-from workflows.engine.report import Grid, Illustration, Metric, Section, number
+from workflows.engine.files.arrays import read_arrays
+from workflows.engine.files.artefacts import Manifest
+from workflows.engine.pages.report import Grid, Illustration, Metric, Section, number
+from workflows.engine.watching.events import read_events
 from workflows.hanford import generative_figures as figures
 from workflows.hanford.config import HanfordConfig
 

@@ -34,10 +34,10 @@ from surrogates.regression.train import (
 from surrogates.ridge import Ridge, fit_ridge
 from surrogates.scores import rmse, rmse_interval
 from surrogates.training import TrainingSettings
-from workflows.engine.arrays import read_arrays, write_arrays
-from workflows.engine.artefacts import Manifest, artefact, digest_of
-from workflows.engine.events import Log
-from workflows.engine.training import Trained, Training, train_in_process
+from workflows.engine.driving.training import Trained, Training, train_in_process
+from workflows.engine.files.arrays import read_arrays, write_arrays
+from workflows.engine.files.artefacts import Manifest, artefact, digest_of
+from workflows.engine.watching.events import Log
 from workflows.hanford.fields import (
     AQUIFER,
     flow_problem,

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from data.sources.aquifer_file import read_aquifer
 from surrogates.pigan.build import PiganShape
 from surrogates.pigan.train import GanSettings
-from workflows.engine.campaign import Campaign, TaskFuture, gather
-from workflows.engine.ensemble_files import largest_file_bytes
-from workflows.engine.staging import require_capacity
+from workflows.engine.driving.campaign import Campaign, TaskFuture, gather
+from workflows.engine.files.ensemble_files import largest_file_bytes
+from workflows.engine.files.staging import require_capacity
 from workflows.hanford import tasks
 from workflows.hanford.config import HanfordConfig
 from workflows.hanford.fields import AQUIFER, FIELDS, MEASUREMENTS

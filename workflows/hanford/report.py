@@ -7,9 +7,9 @@ from typing import Any
 
 from data.sources.aquifer import Aquifer
 from data.sources.aquifer_file import read_aquifer
-from workflows.engine.artefacts import Manifest
-from workflows.engine.publishing import Answer, publish
-from workflows.engine.report import Metric
+from workflows.engine.files.artefacts import Manifest
+from workflows.engine.pages.publishing import Answer, publish
+from workflows.engine.pages.report import Metric
 from workflows.hanford import generative_sections, lead, sections
 from workflows.hanford.config import HanfordConfig
 from workflows.hanford.fields import AQUIFER

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from data.sources.aquifer import Aquifer
-from workflows.engine.arrays import read_arrays
-from workflows.engine.artefacts import Manifest
-from workflows.engine.events import read_events
-from workflows.engine.report import Grid, Illustration, Section
+from workflows.engine.files.arrays import read_arrays
+from workflows.engine.files.artefacts import Manifest
+from workflows.engine.pages.report import Grid, Illustration, Section
+from workflows.engine.watching.events import read_events
 from workflows.hanford import figures
 
 Scores = Mapping[str, Mapping[str, Sequence[float]]]

@@ -26,8 +26,8 @@ from surrogates.pigan.build import readings_of
 from surrogates.pigan.heads import HEAD, LOG_TRANSMISSIVITY
 from surrogates.pigan.limits import require_free_cells
 from surrogates.pigan.sensors import Fields, SensorData, SensorGroup, Snapshots
-from workflows.engine.arrays import read_arrays
-from workflows.engine.artefacts import Manifest
+from workflows.engine.files.arrays import read_arrays
+from workflows.engine.files.artefacts import Manifest
 from workflows.hanford.fields import AQUIFER, read_fields
 
 Problem = Literal["forward", "inverse", "mixed"]

@@ -42,11 +42,11 @@ from simulators.random_fields import (
 )
 from simulators.subsurface import FlowSolveError, FlowSolver, Forcing
 from surrogates.scores import coverage, rmse
-from workflows.engine.arrays import write_arrays
-from workflows.engine.artefacts import Manifest, artefact
-from workflows.engine.ensemble import require_quorum, without_failing
-from workflows.engine.ensemble_files import STORES, store_members, store_of
-from workflows.engine.events import Log
+from workflows.engine.driving.ensemble import require_quorum, without_failing
+from workflows.engine.files.arrays import write_arrays
+from workflows.engine.files.artefacts import Manifest, artefact
+from workflows.engine.files.ensemble_files import STORES, store_members, store_of
+from workflows.engine.watching.events import Log
 from workflows.hanford.fields import (
     AQUIFER,
     FIELDS,

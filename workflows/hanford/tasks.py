@@ -4,7 +4,7 @@ Raise a version whenever the step computes something else; finished work of an e
 version is then not reused.
 """
 
-from workflows.engine.tasks import Task
+from workflows.engine.driving.tasks import Task
 from workflows.hanford import generative, generative_evaluation, learning, steps
 
 fit_prior = Task(steps.fit_prior, role="sim", version="1")

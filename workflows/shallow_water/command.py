@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from workflows.engine.command_line import Workflow, command_line
+from workflows.engine.command.command_line import Workflow, command_line
 from workflows.shallow_water.config import (
     SIZES,
     ShallowWaterConfig,
@@ -11,7 +11,7 @@ from workflows.shallow_water.config import (
 )
 
 if TYPE_CHECKING:
-    from workflows.engine.campaign import Campaign
+    from workflows.engine.driving.campaign import Campaign
 
 HELP = """Shallow water on the rotating sphere, and networks that stand in for it.
 

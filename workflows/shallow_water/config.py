@@ -4,8 +4,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from workflows.engine import settings
-from workflows.engine.settings import Section, StoreConfig
+from workflows.engine.command import settings
+from workflows.engine.command.settings import Section, StoreConfig
 
 Network = Literal["sfno", "unet"]
 Truncation = Literal[21, 31, 42, 63, 85, 127, 170]

@@ -22,9 +22,9 @@ from surrogates.scores import mean_interval
 from surrogates.sphere import carry_ahead, corrected, one_step_skill, pairs_of
 from surrogates.sphere.flow import Advance
 from surrogates.sphere.flow_scores import horizon, invariant_drifts, vorticity_error
-from workflows.engine.arrays import write_arrays
-from workflows.engine.artefacts import Manifest, artefact
-from workflows.engine.events import Log
+from workflows.engine.files.arrays import write_arrays
+from workflows.engine.files.artefacts import Manifest, artefact
+from workflows.engine.watching.events import Log
 from workflows.shallow_water import models
 from workflows.shallow_water.fields import (
     KINDS,

@@ -39,7 +39,7 @@ from simulators.shallow_water.random_states import (
 )
 from simulators.sphere import SphericalHarmonics, gauss_grid_for
 from surrogates.sphere import PotentialVorticityAdvection
-from workflows.engine.ensemble_files import read_stored
+from workflows.engine.files.ensemble_files import read_stored
 
 FIELDS = (
     Variable("relative_vorticity", "s-1", "relative vorticity"),

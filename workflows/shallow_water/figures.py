@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from workflows.engine.curves import plain_ticks
-from workflows.engine.report import figure_style
+from workflows.engine.pages.curves import plain_ticks
+from workflows.engine.pages.report import figure_style
 from workflows.shallow_water import models
 from workflows.shallow_water.cost import Point
 

@@ -30,10 +30,10 @@ from surrogates.sphere import (
 )
 from surrogates.sphere.flow import Advance
 from surrogates.sphere.flow_guard import QUANTITIES, Guard, roll_out_guarded
-from workflows.engine.arrays import read_arrays, write_arrays
-from workflows.engine.artefacts import Manifest, artefact, digest_of
-from workflows.engine.events import Log
-from workflows.engine.training import Trained, Training, train_in_process
+from workflows.engine.driving.training import Trained, Training, train_in_process
+from workflows.engine.files.arrays import read_arrays, write_arrays
+from workflows.engine.files.artefacts import Manifest, artefact, digest_of
+from workflows.engine.watching.events import Log
 from workflows.shallow_water.fields import (
     FlowRecord,
     advection_of,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from workflows.engine.report import figure_style
+from workflows.engine.pages.report import figure_style
 from workflows.shallow_water import models
 
 if TYPE_CHECKING:

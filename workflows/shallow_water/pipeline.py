@@ -20,10 +20,10 @@ from typing import Literal
 
 from surrogates.sphere import FlowSchedule
 from surrogates.training import TrainingSettings
-from workflows.engine.campaign import Campaign, TaskFuture, gather
-from workflows.engine.ensemble_files import largest_file_bytes
-from workflows.engine.staging import require_capacity
-from workflows.engine.steering import MembersGained, Spent, Steered, steer
+from workflows.engine.driving.campaign import Campaign, TaskFuture, gather
+from workflows.engine.driving.steering import MembersGained, Spent, Steered, steer
+from workflows.engine.files.ensemble_files import largest_file_bytes
+from workflows.engine.files.staging import require_capacity
 from workflows.shallow_water import tasks
 from workflows.shallow_water.config import (
     LATITUDES,

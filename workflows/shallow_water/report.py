@@ -6,12 +6,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from workflows.engine.arrays import read_arrays
-from workflows.engine.artefacts import Manifest
-from workflows.engine.events import read_events
-from workflows.engine.publishing import Answer, publish
-from workflows.engine.report import Metric, Section
-from workflows.engine.steering import Steered
+from workflows.engine.driving.steering import Steered
+from workflows.engine.files.arrays import read_arrays
+from workflows.engine.files.artefacts import Manifest
+from workflows.engine.pages.publishing import Answer, publish
+from workflows.engine.pages.report import Metric, Section
+from workflows.engine.watching.events import read_events
 from workflows.shallow_water import cost, lead, models, sections
 from workflows.shallow_water.config import ShallowWaterConfig
 

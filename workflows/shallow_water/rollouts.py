@@ -23,8 +23,8 @@ from simulators.sphere import change_truncation
 from surrogates.sphere import FlowNetwork, roll_out
 from surrogates.sphere.flow import Advance
 from surrogates.sphere.flow_guard import Guard, roll_out_guarded
-from workflows.engine.arrays import read_arrays
-from workflows.engine.artefacts import Manifest
+from workflows.engine.files.arrays import read_arrays
+from workflows.engine.files.artefacts import Manifest
 from workflows.shallow_water import models
 from workflows.shallow_water.fields import (
     TRUTH_DIFFUSION,

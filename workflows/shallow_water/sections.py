@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workflows.engine.curves import training_curves
-from workflows.engine.report import Illustration, Section
+from workflows.engine.pages.curves import training_curves
+from workflows.engine.pages.report import Illustration, Section
 from workflows.shallow_water import cost, figures, maps, models, scales, tables
 from workflows.shallow_water.cost import Point
 

@@ -26,11 +26,11 @@ from simulators.shallow_water import (
 from simulators.sphere import change_truncation, gauss_grid_for
 from surrogates.sphere.flow_guard import guard_of
 from surrogates.sphere.flow_scores import vorticity_error
-from workflows.engine.arrays import write_arrays
-from workflows.engine.artefacts import Manifest, artefact
-from workflows.engine.ensemble import require_quorum, without_failing
-from workflows.engine.ensemble_files import STORES, store_members
-from workflows.engine.events import Log
+from workflows.engine.driving.ensemble import require_quorum, without_failing
+from workflows.engine.files.arrays import write_arrays
+from workflows.engine.files.artefacts import Manifest, artefact
+from workflows.engine.files.ensemble_files import STORES, store_members
+from workflows.engine.watching.events import Log
 from workflows.shallow_water import models
 from workflows.shallow_water.fields import (
     DAY_S,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workflows.engine.report import Grid
+from workflows.engine.pages.report import Grid
 from workflows.shallow_water import models
 
 Facts = Mapping[str, Any]  # of JSON

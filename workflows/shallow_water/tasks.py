@@ -4,7 +4,7 @@ Raise a version whenever the step computes something else; finished work of an e
 version is then not reused.
 """
 
-from workflows.engine.tasks import Task
+from workflows.engine.driving.tasks import Task
 from workflows.shallow_water import evaluation, learning, steps
 
 simulate_block = Task(steps.simulate_block, role="sim", version="1")

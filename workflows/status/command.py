@@ -10,8 +10,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from workflows.engine.endings import bad_arguments_exit_2
-from workflows.engine.run_view import duration, line, tables
+from workflows.engine.command.endings import bad_arguments_exit_2
+from workflows.engine.watching.run_view import duration, line, tables
 from workflows.status.reading import Reader, find_run
 from workflows.status.verdict import Verdict
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workflows.engine.events import Tail, in_order
-from workflows.engine.run_folder import continue_command, read_run
-from workflows.engine.run_state import Block, RunState, Stage, Training
+from workflows.engine.files.run_folder import continue_command, read_run
+from workflows.engine.watching.events import Tail, in_order
+from workflows.engine.watching.run_state import Block, RunState, Stage, Training
 from workflows.status.verdict import Verdict, judge
 
 _N_CURVE = 50

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from workflows.engine.artefacts import Manifest
+from workflows.engine.files.artefacts import Manifest
 
 VARIABLES = ("SLURMD_NODENAME", "SLURM_JOB_NUM_NODES", "PMIX_RANK")
 

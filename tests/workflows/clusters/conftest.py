@@ -100,9 +100,9 @@ def campaign_on(tmp_path):
 
     from rich.console import Console
 
-    from workflows.engine.campaign import open_campaign
-    from workflows.engine.progress import Progress
-    from workflows.engine.site import load_site
+    from workflows.engine.driving.campaign import open_campaign
+    from workflows.engine.sites.site import load_site
+    from workflows.engine.watching.progress import Progress
 
     @contextmanager
     def opened(site):

@@ -7,8 +7,8 @@ import time
 import cluster_steps as steps
 import pytest
 
-from workflows.engine.campaign import gather
-from workflows.engine.tasks import Task
+from workflows.engine.driving.campaign import gather
+from workflows.engine.driving.tasks import Task
 
 pytestmark = pytest.mark.slow
 

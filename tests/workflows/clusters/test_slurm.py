@@ -8,11 +8,11 @@ import time
 import cluster_steps as steps
 import pytest
 
-from workflows.engine.campaign import gather
-from workflows.engine.events import read_events
-from workflows.engine.journal import read_journal
-from workflows.engine.site import load_site
-from workflows.engine.tasks import Task
+from workflows.engine.driving.campaign import gather
+from workflows.engine.driving.journal import read_journal
+from workflows.engine.driving.tasks import Task
+from workflows.engine.sites.site import load_site
+from workflows.engine.watching.events import read_events
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("slurm")]
 

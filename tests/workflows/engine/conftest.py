@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from workflows.engine.campaign import open_campaign
-from workflows.engine.progress import Progress
-from workflows.engine.site import load_site
+from workflows.engine.driving.campaign import open_campaign
+from workflows.engine.sites.site import load_site
+from workflows.engine.watching.progress import Progress
 
 PROGRAMS = Path(__file__).parent / "programs"
 CHECKOUT = Path(__file__).parents[3]

@@ -8,14 +8,18 @@ import pytest
 from parsl.jobs.states import JobState, JobStatus
 
 from surrogates.distributed.launcher import TrainingError
-from workflows.engine.artefacts import Manifest
-from workflows.engine.campaign import gather
-from workflows.engine.events import read_events
-from workflows.engine.journal import read_journal
-from workflows.engine.parsl_setup import RETRIES, explain_failed_blocks, retry_cost
-from workflows.engine.site import load_site
-from workflows.engine.tasks import Task
-from workflows.engine.time_limit import LostProcessError, TimeLimitError
+from workflows.engine.driving.campaign import gather
+from workflows.engine.driving.journal import read_journal
+from workflows.engine.driving.parsl_setup import (
+    RETRIES,
+    retry_cost,
+)
+from workflows.engine.driving.tasks import Task
+from workflows.engine.driving.time_limit import LostProcessError, TimeLimitError
+from workflows.engine.files.artefacts import Manifest
+from workflows.engine.sites.failed_blocks import explain_failed_blocks
+from workflows.engine.sites.site import load_site
+from workflows.engine.watching.events import read_events
 
 SITES = ["laptop", "laptop_htex"]
 CHECKOUT = Path(__file__).parents[3]

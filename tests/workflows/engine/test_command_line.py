@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from workflows.engine.campaign import gather
-from workflows.engine.journal import read_journal
-from workflows.engine.run_folder import Request, locked, new_run_folder, record_run
-from workflows.engine.tasks import Task
+from workflows.engine.driving.campaign import gather
+from workflows.engine.driving.journal import read_journal
+from workflows.engine.driving.tasks import Task
+from workflows.engine.files.run_folder import (
+    Request,
+    locked,
+    new_run_folder,
+    record_run,
+)
 
 CHECKOUT = Path(__file__).parents[3]
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from workflows.engine.crate import CRATE, write_crate
+from workflows.engine.pages.crate import CRATE, write_crate
 
 PROGRAMS = Path(__file__).parent / "programs"
 CHECKOUT = Path(__file__).parents[3]

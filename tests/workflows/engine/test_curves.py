@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import pytest
 
-from workflows.engine.curves import training_curves
+from workflows.engine.pages.curves import training_curves
 
 
 def epoch(number, error, training="net", epochs=2):

@@ -6,9 +6,9 @@ import torch
 
 from data.ensemble_store import Variable, create_store, store_bytes
 from data.staging import bytes_by_edge
-from workflows.engine.arrays import read_arrays, write_arrays
-from workflows.engine.artefacts import is_intact
-from workflows.engine.ensemble_files import (
+from workflows.engine.files.arrays import read_arrays, write_arrays
+from workflows.engine.files.artefacts import is_intact
+from workflows.engine.files.ensemble_files import (
     STORES,
     largest_file_bytes,
     read_stored,

@@ -1,6 +1,6 @@
 """Events: a line per record, merged in time, whatever was torn."""
 
-from workflows.engine.events import close_event_logs, event_log, read_events
+from workflows.engine.watching.events import close_event_logs, event_log, read_events
 
 
 def test_writers_are_merged_in_the_order_of_time(tmp_path):

@@ -5,10 +5,10 @@ import os
 
 import pytest
 
-from workflows.engine.campaign import gather
-from workflows.engine.events import read_events
-from workflows.engine.journal import invalidate, read_journal
-from workflows.engine.tasks import Task
+from workflows.engine.driving.campaign import gather
+from workflows.engine.driving.journal import invalidate, read_journal
+from workflows.engine.driving.tasks import Task
+from workflows.engine.watching.events import read_events
 
 
 @pytest.fixture

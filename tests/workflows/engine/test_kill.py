@@ -11,8 +11,8 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from workflows.engine.events import read_events
-from workflows.engine.journal import read_journal
+from workflows.engine.driving.journal import read_journal
+from workflows.engine.watching.events import read_events
 
 MEMBERS = 12
 

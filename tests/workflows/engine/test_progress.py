@@ -5,8 +5,8 @@ import re
 
 from rich.console import Console
 
-from workflows.engine.events import close_event_logs, event_log, read_events
-from workflows.engine.progress import Progress
+from workflows.engine.watching.events import close_event_logs, event_log, read_events
+from workflows.engine.watching.progress import Progress
 
 
 def counted(console, folder):

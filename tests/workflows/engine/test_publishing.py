@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.image import imread
 
-from workflows.engine.publishing import Answer, publish
-from workflows.engine.report import Illustration, Metric, Section, figure_style
+from workflows.engine.pages.publishing import Answer, publish
+from workflows.engine.pages.report import Illustration, Metric, Section, figure_style
 from workflows.status.verdict import judge
 
 RUN = {

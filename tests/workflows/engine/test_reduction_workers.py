@@ -22,7 +22,7 @@ from data.statistics import (
     ensemble_quantiles,
     ensemble_standard_deviation,
 )
-from workflows.engine.reduction_workers import reduction_workers
+from workflows.engine.driving.reduction_workers import reduction_workers
 
 ROOT = Path(__file__).parents[3]
 # stands for `srun -n 2`: starts its command twice and waits for both
@@ -141,7 +141,7 @@ DRIVER = """
 import os, sys
 from pathlib import Path
 import dask.array as da
-from workflows.engine.reduction_workers import reduction_workers
+from workflows.engine.driving.reduction_workers import reduction_workers
 field = da.arange(1000, chunks=100)
 places = field.map_blocks(lambda block: block * 0 + os.getpid())
 with reduction_workers(Path(sys.argv[1]), 2):

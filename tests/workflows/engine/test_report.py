@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import pytest
 from pydantic import ValidationError
 
-from workflows.engine.report import (
+from workflows.engine.pages.report import (
     Grid,
     Illustration,
     Metric,

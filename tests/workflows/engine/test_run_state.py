@@ -4,9 +4,9 @@ import io
 
 from rich.console import Console
 
-from workflows.engine.events import Tail
-from workflows.engine.run_state import RunState
-from workflows.engine.run_view import duration, line, size, sparkline, tables
+from workflows.engine.watching.events import Tail
+from workflows.engine.watching.run_state import RunState
+from workflows.engine.watching.run_view import duration, line, size, sparkline, tables
 
 BEGIN = {"event": "begin", "time": 100.0, "site": "cluster"}
 

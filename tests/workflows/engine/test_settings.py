@@ -5,8 +5,8 @@ from typing import Annotated, ClassVar
 import pytest
 from pydantic import Field
 
-from workflows.engine import settings
-from workflows.engine.configuration import build_config, known_keys
+from workflows.engine.command import settings
+from workflows.engine.command.configuration import build_config, known_keys
 
 
 class EnsembleConfig(settings.EnsembleConfig):

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from workflows.engine import site as site_module
-from workflows.engine.journal import Journal
-from workflows.engine.parsl_setup import parsl_config
-from workflows.engine.site import ROLES, known_sites, load_site
+from workflows.engine.driving.journal import Journal
+from workflows.engine.driving.parsl_setup import parsl_config
+from workflows.engine.sites import site as site_module
+from workflows.engine.sites.site import ROLES, known_sites, load_site
 
 CHECKOUT = Path(__file__).parents[3]
 
 SITE_TEXT = """
 from parsl.executors import ThreadPoolExecutor
-from workflows.engine.site import Site
+from workflows.engine.sites.site import Site
 SITE = Site("own", "a test", 1, 0, {roles})
 def executors():
     return [ThreadPoolExecutor(label="threads")]

@@ -16,10 +16,10 @@ import pytest
 from parsl.executors import HighThroughputExecutor
 from parsl.providers.cluster_provider import ClusterProvider
 
-from workflows.engine.batch_scripts import batch_scripts
-from workflows.engine.journal import Journal
-from workflows.engine.parsl_setup import parsl_config
-from workflows.engine.site import (
+from workflows.engine.driving.journal import Journal
+from workflows.engine.driving.parsl_setup import parsl_config
+from workflows.engine.sites.batch_scripts import batch_scripts
+from workflows.engine.sites.site import (
     LOOPBACK,
     ROLES,
     describe_tier,

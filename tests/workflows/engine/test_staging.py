@@ -11,17 +11,17 @@ import pytest
 
 from data.ensemble_store import MemberReader, Variable, create_store, write_block
 from data.staging import Tier, bytes_by_edge
-from workflows.engine.journal import task_key
-from workflows.engine.staging import (
+from workflows.engine.driving.journal import task_key
+from workflows.engine.driving.tasks import Call
+from workflows.engine.files.staging import (
     TIERS,
-    describe_staging,
     fast_files,
     held_tiers,
     require_capacity,
     run_tiers,
     tiers_to_json,
 )
-from workflows.engine.tasks import Call
+from workflows.engine.pages.run_sections import describe_staging
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -108,8 +108,8 @@ def test_a_run_takes_its_copies_with_it(tmp_path, run, tiers, monkeypatch):
 DRIVER = """
 import json, sys
 from pathlib import Path
-from workflows.engine.staging import *
-from workflows.engine.staging import _TIERS
+from workflows.engine.files.staging import *
+from workflows.engine.files.staging import _TIERS
 folder, tiers = Path(sys.argv[1]), _TIERS.validate_json(sys.argv[2])
 with held_tiers(folder, tiers, lambda event: None):
     with Staging(run_tiers(folder, tiers), {}, lambda event: None) as staging:

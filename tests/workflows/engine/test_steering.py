@@ -4,8 +4,7 @@ from functools import partial
 
 import pytest
 
-from workflows.engine.events import read_events
-from workflows.engine.steering import (
+from workflows.engine.driving.steering import (
     Above,
     MembersGained,
     Reached,
@@ -14,7 +13,8 @@ from workflows.engine.steering import (
     Stalled,
     steer,
 )
-from workflows.engine.tasks import Task
+from workflows.engine.driving.tasks import Task
+from workflows.engine.watching.events import read_events
 
 
 def situation(members=10, learned=4, errors=(), **batch):

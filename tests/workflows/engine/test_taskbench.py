@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.task_graphs import GRAPHS, TaskRecord, points, predecessors, run_point
 from benchmarks.taskbench import Point, minimum_granularity, run_graph
-from workflows.engine.tasks import Task
+from workflows.engine.driving.tasks import Task
 
 
 def test_graphs_are_those_of_task_bench():

@@ -5,12 +5,12 @@ import re
 import matplotlib.pyplot as plt
 import pytest
 
-from workflows.engine.campaign import gather
-from workflows.engine.events import close_event_logs, event_log
-from workflows.engine.run_figures import worker_timeline
-from workflows.engine.run_sections import describe_run
-from workflows.engine.tasks import Task
-from workflows.engine.timeline import build_timeline
+from workflows.engine.driving.campaign import gather
+from workflows.engine.driving.tasks import Task
+from workflows.engine.pages.run_figures import worker_timeline
+from workflows.engine.pages.run_sections import describe_run
+from workflows.engine.watching.events import close_event_logs, event_log
+from workflows.engine.watching.timeline import build_timeline
 
 
 def event(kind, time, task="", pid=1, host="a"):

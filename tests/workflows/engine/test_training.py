@@ -5,9 +5,9 @@ import torch
 
 from surrogates.distributed.checkpoint import load_checkpoint
 from surrogates.distributed.launcher import TrainingError
-from workflows.engine.artefacts import is_intact
-from workflows.engine.events import close_event_logs, read_events
-from workflows.engine.training import train_in_process
+from workflows.engine.driving.training import train_in_process
+from workflows.engine.files.artefacts import is_intact
+from workflows.engine.watching.events import close_event_logs, read_events
 
 
 def train(folder, function="count", **arguments):

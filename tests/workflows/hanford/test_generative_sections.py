@@ -3,8 +3,8 @@
 import matplotlib.pyplot as plt
 import pytest
 
-from workflows.engine.arrays import write_arrays
-from workflows.engine.artefacts import Manifest, artefact
+from workflows.engine.files.arrays import write_arrays
+from workflows.engine.files.artefacts import Manifest, artefact
 from workflows.hanford.config import HanfordConfig, PiganConfig
 from workflows.hanford.generative_sections import (
     COLUMNS,

@@ -12,10 +12,10 @@ import pytest
 
 from data.ensemble_store import open_ensemble, store_bytes
 from data.staging import bytes_by_edge
-from workflows.engine.events import read_events
-from workflows.engine.journal import read_journal
-from workflows.engine.site import local_tiers
-from workflows.engine.staging import run_tiers
+from workflows.engine.driving.journal import read_journal
+from workflows.engine.files.staging import run_tiers
+from workflows.engine.sites.site import local_tiers
+from workflows.engine.watching.events import read_events
 
 SMALL = {
     "ensemble.members": 40,

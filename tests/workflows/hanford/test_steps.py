@@ -12,9 +12,9 @@ from simulators.random_fields import member_generator
 from simulators.subsurface import FlowSolver, residual
 from simulators.subsurface.operator import flow_operator
 from surrogates.regression.train import Members
-from workflows.engine.arrays import read_arrays, write_arrays
-from workflows.engine.artefacts import Manifest, artefact
-from workflows.engine.ensemble_files import store_of
+from workflows.engine.files.arrays import read_arrays, write_arrays
+from workflows.engine.files.artefacts import Manifest, artefact
+from workflows.engine.files.ensemble_files import store_of
 from workflows.hanford import learning, steps
 from workflows.hanford.fields import (
     AQUIFER,

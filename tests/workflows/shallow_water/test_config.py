@@ -3,8 +3,8 @@
 import pytest
 
 from simulators.sphere import gauss_grid_for
-from workflows.engine.configuration import build_config, dotted
-from workflows.engine.tasks import Task
+from workflows.engine.command.configuration import build_config, dotted
+from workflows.engine.driving.tasks import Task
 from workflows.shallow_water import tasks
 from workflows.shallow_water.config import (
     LATITUDES,

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from surrogates.sphere.flow_scores import vorticity_error
-from workflows.engine.arrays import read_arrays
+from workflows.engine.files.arrays import read_arrays
 from workflows.shallow_water import evaluation
 from workflows.shallow_water.fields import (
     TRUTH_DIFFUSION,

@@ -7,8 +7,8 @@ from simulators.sphere import change_truncation
 from surrogates.sphere import FlowSchedule, roll_out
 from surrogates.sphere.flow_guard import QUANTITIES
 from surrogates.training import TrainingSettings
-from workflows.engine.arrays import write_arrays
-from workflows.engine.artefacts import Manifest, artefact
+from workflows.engine.files.arrays import write_arrays
+from workflows.engine.files.artefacts import Manifest, artefact
 from workflows.shallow_water import learning, steps
 from workflows.shallow_water.fields import (
     advection_of,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from data.ensemble_store import open_ensemble
-from workflows.engine.events import read_events
-from workflows.engine.journal import read_journal
+from workflows.engine.driving.journal import read_journal
+from workflows.engine.watching.events import read_events
 
 SMALL = {
     "flow.truth_truncation": 31,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from data.ensemble_store import Variable, create_store
-from workflows.engine.arrays import write_arrays
-from workflows.engine.artefacts import Manifest, artefact
-from workflows.engine.events import close_event_logs, event_log
-from workflows.engine.steering import Steered
+from workflows.engine.driving.steering import Steered
+from workflows.engine.files.arrays import write_arrays
+from workflows.engine.files.artefacts import Manifest, artefact
+from workflows.engine.watching.events import close_event_logs, event_log
 from workflows.shallow_water import models, sections, tables
 from workflows.shallow_water.config import ShallowWaterConfig
 from workflows.shallow_water.report import Results, metrics_of, write_results

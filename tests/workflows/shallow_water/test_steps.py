@@ -19,10 +19,10 @@ from simulators.shallow_water import (
 )
 from simulators.sphere import change_truncation
 from surrogates.sphere.flow_scores import vorticity_error
-from workflows.engine.arrays import read_arrays
-from workflows.engine.artefacts import Manifest
-from workflows.engine.ensemble import without_failing
-from workflows.engine.ensemble_files import store_of
+from workflows.engine.driving.ensemble import without_failing
+from workflows.engine.files.arrays import read_arrays
+from workflows.engine.files.artefacts import Manifest
+from workflows.engine.files.ensemble_files import store_of
 from workflows.shallow_water import fields, steps
 from workflows.shallow_water.fields import (
     DAY_S,

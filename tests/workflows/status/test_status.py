@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from workflows.engine.events import event_log
+from workflows.engine.watching.events import event_log
 from workflows.status.command import application
 from workflows.status.reading import Reader
 from workflows.status.verdict import judge, root_cause

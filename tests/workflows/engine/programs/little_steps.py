@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.durable_files import write_durably
-from workflows.engine.artefacts import Manifest, artefact
+from workflows.engine.files.artefacts import Manifest, artefact
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import typer
 import unimportable_steps
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from workflows.engine.command_line import Workflow, command_line
-from workflows.engine.tasks import Task
+from workflows.engine.command.command_line import Workflow, command_line
+from workflows.engine.driving.tasks import Task
 
 square = Task(little_steps.square, role="sim", version="1")
 refuse = Task(little_steps.refuse, role="sim", version="1")
@@ -45,7 +45,7 @@ class LittleConfig(Section):
 
 
 def run(config, campaign):
-    from workflows.engine.campaign import gather
+    from workflows.engine.driving.campaign import gather
 
     members = range(config.ensemble.members)
     squares = [

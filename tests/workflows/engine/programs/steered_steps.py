@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from workflows.engine.artefacts import Manifest
+from workflows.engine.files.artefacts import Manifest
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import os
 
-from workflows.engine.artefacts import Manifest
+from workflows.engine.files.artefacts import Manifest
 
 if "PARSL_WORKER_RANK" in os.environ:
     raise ImportError("libphysics.so.7 must be on the library path; got nothing")

@@ -1,0 +1,1 @@
+"""The command line of every workflow: options, settings, endings."""

@@ -1,0 +1,1 @@
+"""Tasks: how they are described, driven by Parsl, remembered and steered."""

@@ -1,0 +1,1 @@
+"""The files of a run: its folder, artefacts, arrays, ensemble and storage tiers."""

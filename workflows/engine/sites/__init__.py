@@ -1,0 +1,1 @@
+"""Machines: site files, their clusters, their batch scripts."""
