@@ -26,7 +26,11 @@ Log = Callable[[Mapping[str, object]], None]
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class DivergenceError(ArithmeticError):
+class StoppedTrainingError(ArithmeticError):
+    """A training stopped itself; the same training would again."""
+
+
+class DivergenceError(StoppedTrainingError):
     """The loss is no longer finite."""
 
 

@@ -29,6 +29,7 @@ from surrogates.pigan.sensors import SensorData, Snapshots
 from surrogates.training import (
     DivergenceError,
     Log,
+    StoppedTrainingError,
     resume_training,
     save_training,
     seconds_left,
@@ -39,7 +40,7 @@ N_SHOWN = 250  # generated members whose statistics a training curve shows
 WARM_UP = 0.3  # share of the steps over which the residual's weight grows to its value
 
 
-class ModeCollapseError(ArithmeticError):
+class ModeCollapseError(StoppedTrainingError):
     """The generated readings have lost the rank of the snapshots'."""
 
 

@@ -147,10 +147,16 @@ def sample_pairs(aquifer: Aquifer, evaluation: Arrays) -> "Figure":
 
     fields = evaluation["sample_log_transmissivity"]
     heads = evaluation["sample_simulator"]
-    errors = {m: evaluation[f"sample_{m}"] - heads for m in ("ridge", "network")}
+    errors = {
+        model: evaluation[f"sample_{model}"] - heads
+        for model in ("ridge", "network")
+        if f"sample_{model}" in evaluation
+    }
     bound = float(np.quantile(np.abs(errors["ridge"]), 0.995))
     with figure_style():
-        figure, axes = plt.subplots(len(fields), 4, figsize=(13.0, 3.5 * len(fields)))
+        n_columns = 2 + len(errors)
+        size = (3.25 * n_columns, 3.5 * len(fields))
+        figure, axes = plt.subplots(len(fields), n_columns, figsize=size)
         for k, row in enumerate(axes):
             draw_field(row[0], aquifer, fields[k], LN_T, scale=limits(fields))
             title = "simulated head, m"
@@ -202,6 +208,7 @@ def learning_curves(scores: Scores) -> "Figure":
             xscale="log",
             yscale="log",
         )
+        sizes = [int(size) for size in scores["mean"]]
         ax.set_xticks(sizes, [str(size) for size in sizes])
         ax.xaxis.minorticks_off()
         curves.plain_ticks(ax.yaxis)
@@ -216,6 +223,8 @@ def answer_costs(costs: Mapping[str, float]) -> "Figure":
     with figure_style():
         figure, ax = plt.subplots(figsize=(7.0, 3.4))
         for shift, model in ((-0.2, "solver"), (0.2, "network")):
+            if f"{model}_{BATCHES[0]}_s" not in costs:
+                continue
             times = [1e3 * costs[f"{model}_{batch}_s"] for batch in BATCHES]
             bars = ax.bar(
                 np.arange(len(BATCHES)) + shift,

@@ -17,12 +17,11 @@ from surrogates.pigan.build import PiganShape, build_pigan, readings_of
 from surrogates.pigan.model import Pigan, pigan_state
 from surrogates.pigan.train import (
     GanSettings,
-    ModeCollapseError,
     last_good,
     train_pigan,
 )
 from surrogates.sensor_baselines import SnapshotReadings, invert_snapshots
-from surrogates.training import DivergenceError
+from surrogates.training import StoppedTrainingError
 from workflows.engine.driving.training import Trained, Training, train_in_process
 from workflows.engine.files.arrays import write_arrays
 from workflows.engine.files.artefacts import Manifest, artefact, digest_of
@@ -83,15 +82,15 @@ def train(
     """The trained generator, and why training stopped early if it did.
 
     Raises:
-        DivergenceError: training diverged before its first checkpoint.
-        ModeCollapseError: the generator collapsed before its first checkpoint.
+        StoppedTrainingError: training diverged, or the generator collapsed, before the
+            first checkpoint.
     """
     model = new_model(site, record)
     try:
         trained = train_pigan(
             model, site.data, record.settings, checkpoint, data_digest, log
         )
-    except (DivergenceError, ModeCollapseError) as error:
+    except StoppedTrainingError as error:
         if not checkpoint.exists():
             raise
         log({"event": "training stopped", "cause": str(error)})

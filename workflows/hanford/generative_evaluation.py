@@ -22,6 +22,7 @@ from surrogates.pigan.heads import HEAD
 from surrogates.pigan.model import Pigan, pigan_from_state
 from surrogates.pigan.sensors import Fields
 from surrogates.sensor_baselines import interpolate_statistics
+from workflows.engine.driving.training import failure_of
 from workflows.engine.files.arrays import read_arrays, write_arrays
 from workflows.engine.files.artefacts import Manifest, artefact
 from workflows.engine.watching.events import Log
@@ -57,36 +58,39 @@ def evaluate_generator(
     pigan: Manifest,
     inversions: Sequence[Manifest],
 ) -> Manifest:
-    """Scores the generator and its rivals on the test members."""
+    """Scores the generator and its rivals on the test members.
+
+    The rivals alone if the training of the generator stopped itself.
+    """
     site = read_site(record.pigan.site, folder, prior)
     reference = fields_of(folder, held_out_range(record.pigan.site))
     training = fields_of(folder, range(record.pigan.site.snapshots))
-    model = read_generator(folder / pigan.artefacts["checkpoint"].path)
     n, seed = record.generated_members, record.pigan.settings.seed
-    generated = sample(model, n, seed)
-    rivals = {
-        "pigan": generated,
-        "gaussian": sample(gaussian_fit(site, record.pigan), n, seed),
-        "simulation": training,
-    }
+    rivals, facts, generated = dict[str, Fields](), dict[str, object](), None
+    if failure_of(pigan) is None:
+        model = read_generator(folder / pigan.artefacts["checkpoint"].path)
+        rivals["pigan"] = generated = sample(model, n, seed)
+        facts["consistency"] = consistency_of(model, generated, reference)
+        facts["memorisation_ratio"] = memorisation_of(site, generated)
+    rivals["gaussian"] = sample(gaussian_fit(site, record.pigan), n, seed)
+    rivals["simulation"] = training
     for manifest in inversions:
         arrays = read_arrays(folder / manifest.artefacts["inversions"].path)
         inverted = {v: torch.tensor(a) for v, a in arrays.items()}
         n_inverted = len(inverted[HEAD])
         # so few members have a sampling error of their own: equals beside them
         rivals["inversion"] = inverted
-        rivals["few_generated"] = {v: x[:n_inverted] for v, x in generated.items()}
+        if generated is not None:
+            rivals["few_generated"] = {v: x[:n_inverted] for v, x in generated.items()}
         rivals["few_simulated"] = {v: x[:n_inverted] for v, x in training.items()}
     scores = {name: score(site, fields, reference) for name, fields in rivals.items()}
     scores["interpolation"] = score_interpolation(site, reference)
     path = folder / "fields" / "generated.npz"
     write_arrays(path, **_report_arrays(site, generated, reference))
-    facts = {
+    facts |= {
         "scores": scores,
         "members": {name: len(fields[HEAD]) for name, fields in rivals.items()},
         "calibration": _calibration(site, folder, record, reference),
-        "consistency": consistency_of(model, generated, reference),
-        "memorisation_ratio": memorisation_of(site, generated),
     }
     timings = {k: v for part in inversions for k, v in part.timings.items()}
     return Manifest({"generated": artefact(path, folder)}, facts, timings)
@@ -167,20 +171,24 @@ def _calibration(
 
 
 def _report_arrays(
-    site: Site, generated: Fields, reference: Fields
+    site: Site, generated: Fields | None, reference: Fields
 ) -> dict[str, Tensor | np.ndarray]:
     """Maps, pairs and a covariance slice for the report."""
     arrays: dict[str, Tensor | np.ndarray] = {}
+    sources = {"simulated": reference}
+    if generated is not None:
+        sources["generated"] = generated
     for name in VARIABLES:
-        for source, fields in (("simulated", reference), ("generated", generated)):
+        for source, fields in sources.items():
             values = fields[name].double()
             arrays[f"mean_{name}_{source}"] = values.mean(0)
             arrays[f"deviation_{name}_{source}"] = values.std(0)
             arrays[f"spread_{name}_{source}"] = robust_spread(values)
-        arrays[f"pairs_{name}"] = generated[name][:N_PAIRS]
+        if generated is not None:
+            arrays[f"pairs_{name}"] = generated[name][:N_PAIRS]
         arrays[f"sensors_{name}"] = readings_of(site.data, name)[0]
     well = site.aquifer.well_cells[len(site.aquifer.well_cells) // 2]
-    for source, fields in (("simulated", reference), ("generated", generated)):
+    for source, fields in sources.items():
         for name in VARIABLES:
             arrays[f"correlation_{name}_{source}"] = _correlation_with(
                 fields[HEAD][:, well], fields[name]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from data.sources.aquifer import Aquifer
+from workflows.engine.driving.training import failure_of
 from workflows.engine.files.arrays import read_arrays
 from workflows.engine.files.artefacts import Manifest
 from workflows.engine.pages.report import Grid, Illustration, Metric, Section, number
@@ -14,6 +15,7 @@ from workflows.hanford.config import HanfordConfig
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 
+HEADING = "The joint law of transmissivity and head, from sensors alone"
 PIGAN = "PI-GAN"
 INVERSION = "snapshots inverted one by one"
 INTERPOLATION = "interpolated statistics of the sensors"
@@ -53,7 +55,17 @@ def describe_generator(
     pigan: Manifest,
     joint_law: Manifest,
 ) -> Section:
-    """The joint law of both fields, as learned from sensors alone."""
+    """The joint law of both fields, as learned from sensors alone.
+
+    The rivals alone if the training stopped itself.
+    """
+    cause = failure_of(pigan)
+    if cause is not None:
+        return Section(
+            HEADING,
+            [_failure(cause), _what_scores_mean()],
+            tables=[_score_table(joint_law, config)],
+        )
     arrays = read_arrays(folder / joint_law.artefacts["generated"].path)
     events = [e for e in read_events(folder) if e.get("event") == "epoch"]
     maps = [
@@ -66,7 +78,7 @@ def describe_generator(
         for name in figures.FIELDS
     ]
     return Section(
-        "The joint law of transmissivity and head, from sensors alone",
+        HEADING,
         [
             _what_it_knows(config, pigan, joint_law),
             _compare_rivals(_scores(joint_law), config),
@@ -104,8 +116,13 @@ def describe_generator(
     )
 
 
-def describe_joint_law(joint_law: Manifest, config: HanfordConfig) -> str:
+def describe_joint_law(
+    pigan: Manifest, joint_law: Manifest, config: HanfordConfig
+) -> str:
     """The result in two sentences for the head of the report."""
+    cause = failure_of(pigan)
+    if cause is not None:
+        return _failure(cause)
     scores = _scores(joint_law)
     found = scores["pigan"]["hydraulic_head"]
     words = (
@@ -119,6 +136,8 @@ def describe_joint_law(joint_law: Manifest, config: HanfordConfig) -> str:
 def metrics_of(joint_law: Manifest) -> dict[str, Metric]:
     """The generator's scores beside those of its rivals."""
     scores, facts = _scores(joint_law), joint_law.facts
+    if "pigan" not in scores:
+        return {}
     metrics = {
         label: Metric(
             value=scores["pigan"][field][key],
@@ -140,6 +159,10 @@ def metrics_of(joint_law: Manifest) -> dict[str, Metric]:
 def _scores(joint_law: Manifest) -> Scores:
     scores: Any = joint_law.facts["scores"]  # JSON
     return scores  # type: ignore[no-any-return]  # JSON
+
+
+def _failure(cause: str) -> str:
+    return f"The training of the {PIGAN} stopped itself and left no generator: {cause}"
 
 
 def _told(config: HanfordConfig) -> str:

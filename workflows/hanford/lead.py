@@ -57,9 +57,17 @@ def describe_answer(prior: Facts, statistics: Facts) -> str:
 
 
 def describe_learning(
-    rmse: Mapping[str, Sequence[float]], costs: Mapping[str, float]
+    rmse: Mapping[str, Sequence[float]], evaluation: Facts, costs: Mapping[str, float]
 ) -> str:
     """Errors of network and baselines, and which of network and solver is faster."""
+    if "network" not in rmse:
+        *_, cause = evaluation["failed_networks"].values()
+        return (
+            "The training of the network on the most members stopped itself, so there "
+            f"is none to compare: {cause} Ridge regression predicts the head of unseen "
+            f"members to {rmse['ridge'][0]:.3f} m, the ensemble mean to "
+            f"{rmse['mean'][0]:.3f} m."
+        )
     batch = BATCHES[-1]
     ratio = costs[f"network_{batch}_s"] / costs[f"solver_{batch}_s"]
     value, low, high = rmse["network"]

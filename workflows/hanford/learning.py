@@ -34,7 +34,12 @@ from surrogates.regression.train import (
 from surrogates.ridge import Ridge, fit_ridge
 from surrogates.scores import rmse, rmse_interval
 from surrogates.training import TrainingSettings
-from workflows.engine.driving.training import Trained, Training, train_in_process
+from workflows.engine.driving.training import (
+    Trained,
+    Training,
+    failure_of,
+    train_in_process,
+)
 from workflows.engine.files.arrays import read_arrays, write_arrays
 from workflows.engine.files.artefacts import Manifest, artefact, digest_of
 from workflows.engine.watching.events import Log
@@ -193,29 +198,35 @@ def evaluate(
     networks: Sequence[Manifest],
     blocks: Sequence[Manifest],
 ) -> Manifest:
-    """Scores mean, ridge, untrained and trained network on the test members."""
+    """Scores mean, ridge, untrained and trained network on the test members.
+
+    A network whose training stopped itself is left out, with its cause.
+    """
     expansion = read_expansion(folder / prior.artefacts["prior"].path)
     test = read_fields(folder, _test_range(record))
     coordinates = scaled_coordinates(expansion, test.log_transmissivity)
     generator = torch.Generator().manual_seed(record.seed)
     scores: dict[str, dict[str, list[float]]] = {}
     kept: dict[str, Tensor] = {}
+    network: HeadNetwork | None = None
     for size, fitted, trained in zip(record.sizes, ridges, networks, strict=True):
         ridge = read_ridge(folder / fitted.artefacts["ridge"].path)
-        network = read_network(folder / trained.artefacts["checkpoint"].path)
         training = read_fields(folder, range(size))
         kept = {
             "mean": training.head.mean(0).expand_as(test.head),
             "ridge": ridge.predict(coordinates).float(),
-            "untrained": predict(_untrained(network), test.log_transmissivity),
-            "network": predict(network, test.log_transmissivity),
         }
+        if failure_of(trained) is None:
+            network = read_network(folder / trained.artefacts["checkpoint"].path)
+            kept["untrained"] = predict(_untrained(network), test.log_transmissivity)
+            kept["network"] = predict(network, test.log_transmissivity)
         for model, head in kept.items():
             interval = rmse_interval(head, test.head, generator)
             score = [float(rmse(head, test.head)), *interval]
             scores.setdefault(model, {})[str(size)] = score
     path = folder / "fields" / "evaluation.npz"
-    samples = {f"sample_{m}": kept[m][:N_SAMPLES] for m in ("ridge", "network")}
+    shown = [model for model in ("ridge", "network") if model in kept]
+    samples = {f"sample_{model}": kept[model][:N_SAMPLES] for model in shown}
     write_arrays(
         path,
         **samples,
@@ -223,7 +234,13 @@ def evaluate(
         sample_simulator=test.head[:N_SAMPLES],
     )
     costs = _costs(read_aquifer(folder / AQUIFER), network, test.log_transmissivity)
-    return Manifest({"evaluation": artefact(path, folder)}, {"rmse_m": scores}, costs)
+    causes = {
+        str(size): cause
+        for size, trained in zip(record.sizes, networks, strict=True)
+        if (cause := failure_of(trained)) is not None
+    }
+    facts = {"rmse_m": scores, "failed_networks": causes}
+    return Manifest({"evaluation": artefact(path, folder)}, facts, costs)
 
 
 def read_network(path: Path) -> HeadNetwork:
@@ -236,7 +253,9 @@ def _untrained(network: HeadNetwork) -> HeadNetwork:
     return HeadNetwork(network.mesh, network.forcing, network.constants, network.shape)
 
 
-def _costs(aquifer: Aquifer, network: HeadNetwork, fields: Tensor) -> dict[str, float]:
+def _costs(
+    aquifer: Aquifer, network: HeadNetwork | None, fields: Tensor
+) -> dict[str, float]:
     """Seconds per answer of solver and network by number of members per call."""
     mesh, forcing = flow_problem(aquifer)
     solver = FlowSolver(mesh)
@@ -246,8 +265,9 @@ def _costs(aquifer: Aquifer, network: HeadNetwork, fields: Tensor) -> dict[str, 
         in_double = members.double()
         solve = partial(solver.solve, in_double, forcing)
         costs[f"solver_{batch}_s"] = seconds_per_call(solve) / batch
-        answer = partial(predict, network, members)
-        costs[f"network_{batch}_s"] = seconds_per_call(answer) / batch
+        if network is not None:
+            answer = partial(predict, network, members)
+            costs[f"network_{batch}_s"] = seconds_per_call(answer) / batch
     return costs
 
 

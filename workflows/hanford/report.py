@@ -35,7 +35,9 @@ def write_results(folder: Path, config: HanfordConfig, results: Results) -> str:
     rmse = _rmse(results)
     prior, statistics = results.prior, results.statistics
     evaluation, joint_law = results.evaluation, results.joint_law
-    joint_law_words = generative_sections.describe_joint_law(joint_law, config)
+    joint_law_words = generative_sections.describe_joint_law(
+        results.pigan, joint_law, config
+    )
     is_synthetic = aquifer.is_synthetic
     failed: Any = statistics.facts["failed"]  # JSON
     answer = Answer(
@@ -48,7 +50,7 @@ def write_results(folder: Path, config: HanfordConfig, results: Results) -> str:
                 prior.facts, config.prior.kernel, is_synthetic=is_synthetic
             )
             + lead.describe_answer(prior.facts, statistics.facts),
-            lead.describe_learning(rmse, evaluation.timings),
+            lead.describe_learning(rmse, evaluation.facts, evaluation.timings),
             joint_law_words,
         ],
         sections=[
@@ -64,8 +66,12 @@ def write_results(folder: Path, config: HanfordConfig, results: Results) -> str:
         timings={**evaluation.timings, **results.pigan.timings, **joint_law.timings},
         closing=[
             describe(aquifer),
-            f"head error on test members: mean {rmse['mean'][0]:.3f} m, "
-            f"ridge {rmse['ridge'][0]:.3f} m, network {rmse['network'][0]:.3f} m",
+            "head error on test members: "
+            + ", ".join(
+                f"{model} {rmse[model][0]:.3f} m"
+                for model in ("mean", "ridge", "network")
+                if model in rmse
+            ),
             joint_law_words,
         ],
         failed=failed,
@@ -79,33 +85,35 @@ def write_results(folder: Path, config: HanfordConfig, results: Results) -> str:
 
 
 def _rmse(results: Results) -> dict[str, Sequence[float]]:
-    """RMSE [m] and interval of each model with the most training members."""
+    """RMSE [m] and interval of each model with the most training members.
+
+    Without the network if that training stopped itself.
+    """
     scores: Mapping[str, Mapping[str, Sequence[float]]] = results.evaluation.facts[
         "rmse_m"
     ]  # type: ignore[assignment]  # JSON
-    return {model: list(by_size.values())[-1] for model, by_size in scores.items()}
+    most = list(scores["mean"])[-1]
+    return {m: by_size[most] for m, by_size in scores.items() if most in by_size}
 
 
 def _metrics(
     aquifer: Aquifer, results: Results, rmse: Mapping[str, Sequence[float]]
 ) -> dict[str, Metric]:
     """The numbers of the answer, each beside what it has to beat."""
-    baselines = {model: rmse[model][0] for model in ("mean", "ridge", "untrained")}
     facts: dict[str, Any] = {**results.prior.facts, **results.statistics.facts}
-    metrics = {
-        "network_head_rmse": Metric(
-            value=rmse["network"][0],
+    metrics = generative_sections.metrics_of(results.joint_law)
+    if "network" in rmse:
+        value, low, high = rmse["network"]
+        rivals = ("mean", "ridge", "untrained")
+        metrics["network_head_rmse"] = Metric(
+            value=value,
             unit="m",
-            interval=(rmse["network"][1], rmse["network"][2]),
-            baselines=baselines,
-        ),
-        "network_share_of_ridge_rmse": Metric(
-            value=rmse["network"][0] / rmse["ridge"][0],
-            unit="1",
-            baselines={"ridge": 1.0},
-        ),
-        **generative_sections.metrics_of(results.joint_law),
-    }
+            interval=(low, high),
+            baselines={model: rmse[model][0] for model in rivals},
+        )
+        metrics["network_share_of_ridge_rmse"] = Metric(
+            value=value / rmse["ridge"][0], unit="1", baselines={"ridge": 1.0}
+        )
     if facts["has_own_measurements"]:
         return metrics
     return metrics | _against_reference(aquifer, facts)

@@ -127,15 +127,9 @@ def describe_cost(evaluation: Manifest) -> Section:
 
 
 def _score_table(scores: Scores) -> Grid:
-    sizes = list(next(iter(scores.values())))
+    sizes = list(scores["mean"])
     rows = [
-        [
-            figures.LABELS[model],
-            *(
-                f"{v:.3f} ({low:.3f} to {high:.3f})"
-                for v, low, high in by_size.values()
-            ),
-        ]
+        [figures.LABELS[model], *(_interval(by_size.get(size)) for size in sizes)]
         for model, by_size in scores.items()
     ]
     return Grid(
@@ -143,3 +137,10 @@ def _score_table(scores: Scores) -> Grid:
         rows,
         "Test members; 90 % bootstrap interval in brackets.",
     )
+
+
+def _interval(score: Sequence[float] | None) -> str:
+    if score is None:
+        return "training stopped"
+    value, low, high = score
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"

@@ -22,6 +22,7 @@ from surrogates.scores import mean_interval
 from surrogates.sphere import carry_ahead, corrected, one_step_skill, pairs_of
 from surrogates.sphere.flow import Advance
 from surrogates.sphere.flow_scores import horizon, invariant_drifts, vorticity_error
+from workflows.engine.driving.training import failure_of
 from workflows.engine.files.arrays import write_arrays
 from workflows.engine.files.artefacts import Manifest, artefact
 from workflows.engine.watching.events import Log
@@ -86,7 +87,8 @@ def evaluate(
 ) -> Manifest:
     """Rolls every model out from the first states of the test members, and scores it.
 
-    The guard watches the first of the networks.
+    The guard watches the first of the networks. One whose training stopped itself is
+    left out.
     """
     flow = record.flow
     test = read_test(folder, flow, record.test_members, record.seed)
@@ -96,29 +98,30 @@ def evaluate(
     trained = {
         str(found.facts["network"]): read_network(folder, found, bases, flow.truncation)
         for found in networks
+        if failure_of(found) is None
     }
-    watched = next(iter(trained.values()))
-    stepped: dict[str, Advance] = {
-        "advection": bases["advection"],
-        "linear_advection": watched.base,
-        **trained,
-    }
-    rollout, outside = guarded(test, watched, read_guard(folder, summary), coarse)
-    tell_stops(log, test.numbers, outside, flow)
-    by_solver = outside.any(-1)  # (members, steps)
+    stepped: dict[str, Advance] = {"advection": bases["advection"]}
+    under_guard, by_solver = dict[str, Rollout](), dict[str, Tensor]()
+    if trained:
+        watched = next(iter(trained.values()))
+        stepped |= {"linear_advection": watched.base, **trained}
+        rollout, outside = guarded(test, watched, read_guard(folder, summary), coarse)
+        tell_stops(log, test.numbers, outside, flow)
+        under_guard["guarded"] = rollout
+        by_solver["by_solver"] = outside.any(-1)  # (members, steps)
     rollouts = {
         "truth": Rollout(test.truth),
         **baselines(test, folder, summary),
         **solvers(test, record.solvers, tuning),
         **{name: unguarded(test, advance) for name, advance in stepped.items()},
-        "guarded": rollout,
+        **under_guard,
         "linear": unguarded(
             test, corrected(coarse, read_correction(folder, correction))
         ),
     }
     path = folder / "fields" / "evaluation.npz"
     arrays = _arrays(test, rollouts, coarse.model)
-    write_arrays(path, by_solver=by_solver, **arrays)
+    write_arrays(path, **by_solver, **arrays)
     timings = {
         f"{name}_member_day_s": rollout.member_day_s
         for name, rollout in rollouts.items()
@@ -128,7 +131,8 @@ def evaluate(
         truth_member_day_s(test)
     )
     facts = _facts(flow, arrays, record.seed)
-    facts["solver_share"] = float(by_solver.double().mean())
+    if by_solver:
+        facts["solver_share"] = float(by_solver["by_solver"].double().mean())
     facts["one_step_skill"] = {
         name: _skill(test, advance) for name, advance in stepped.items()
     }

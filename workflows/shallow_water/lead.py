@@ -87,7 +87,7 @@ def describe_guard(solver_share: float | None, steering: Facts) -> str:
         n_added = sum(r["members"] for r in steering["rounds"])
         chosen = "chosen at random"
         if steering["mode"] == "flagged":
-            n_stopped = sum(r["flagged_chosen"] for r in steering["rounds"])
+            n_stopped = sum(r["flagged_chosen"] or 0 for r in steering["rounds"])
             chosen = f"({n_stopped} of them as the guard had stopped their rollouts)"
         words.append(
             f"In {n_rounds} round{'s' if n_rounds > 1 else ''} of steering {n_added} "

@@ -30,7 +30,12 @@ from surrogates.sphere import (
 )
 from surrogates.sphere.flow import Advance
 from surrogates.sphere.flow_guard import QUANTITIES, Guard, roll_out_guarded
-from workflows.engine.driving.training import Trained, Training, train_in_process
+from workflows.engine.driving.training import (
+    Trained,
+    Training,
+    failure_of,
+    train_in_process,
+)
 from workflows.engine.files.arrays import read_arrays, write_arrays
 from workflows.engine.files.artefacts import Manifest, artefact, digest_of
 from workflows.engine.watching.events import Log
@@ -222,8 +227,14 @@ def select_members(
     summary: Manifest,
     tuning: Manifest,
 ) -> Manifest:
-    """Rolls candidates out under the guard, and chooses which are to be simulated."""
+    """Rolls candidates out under the guard, and chooses which are to be simulated.
+
+    The first ones where the training of the network stopped itself.
+    """
     flow = record.flow
+    if failure_of(network) is not None:
+        chosen = list(record.candidates[: record.members])
+        return _selected(record, chosen, flagged_share=None, flagged_chosen=None)
     diffusion = tuned(tuning, flow.truncation)
     states = draw_states(record.candidates, record.seed, flow.truth_truncation)
     coarse = propagator_of(flow.truncation, diffusion, flow.interval_s)
@@ -244,11 +255,26 @@ def select_members(
         order = torch.arange(len(order))
     chosen = [record.candidates[k] for k in order[: record.members].tolist()]
     tell_stops(log, record.candidates, rolled.outside, flow)
+    return _selected(
+        record,
+        chosen,
+        flagged_share=float(stopped.any(-1).double().mean()),
+        flagged_chosen=int(stopped.any(-1)[order[: record.members]].sum()),
+    )
+
+
+def _selected(
+    record: SelectionRecord,
+    chosen: list[int],
+    *,
+    flagged_share: float | None,
+    flagged_chosen: int | None,
+) -> Manifest:
     facts = {
         "chosen": chosen,
         "first_member": record.first_member,
-        "flagged_share": float(stopped.any(-1).double().mean()),
-        "flagged_chosen": int(stopped.any(-1)[order[: record.members]].sum()),
+        "flagged_share": flagged_share,
+        "flagged_chosen": flagged_chosen,
     }
     return Manifest(facts=facts)
 

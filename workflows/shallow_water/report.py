@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workflows.engine.driving.steering import Steered
+from workflows.engine.driving.training import failure_of
 from workflows.engine.files.arrays import read_arrays
 from workflows.engine.files.artefacts import Manifest
 from workflows.engine.pages.publishing import Answer, publish
@@ -66,6 +67,7 @@ def write_results(folder: Path, config: ShallowWaterConfig, results: Results) ->
             "parameters": {
                 str(t.facts["network"]): t.facts["parameters"]
                 for t in results.trainings
+                if failure_of(t) is None
             },
             "steering": _steering(config, results),
         },
@@ -132,6 +134,11 @@ def _lead(
         lead.describe_correction(scores, flow.truncation, models.DAY),
         lead.describe_winners(points),
         lead.describe_guard(share, _steering(config, results)),
+        *(
+            f"A training stopped itself, and its network is left out: {cause}"
+            for training in results.trainings
+            if (cause := failure_of(training)) is not None
+        ),
     ]
     return [paragraph for paragraph in paragraphs if paragraph]
 

@@ -123,8 +123,9 @@ def describe_training(
     named = [{**e, "training": _network_of(e)} for e in events if "training_loss" in e]
     names = list(dict.fromkeys(e["training"] for e in named))
     colours = {models.label(m): models.colour(m) for m in models.NETWORKS}
-    pictures = [
-        Illustration(
+    pictures = []
+    if names:
+        picture = Illustration(
             "training",
             training_curves(
                 named,
@@ -138,7 +139,7 @@ def describe_training(
             "a share of what each pair lacks without the network. A dot: a training on "
             "more members begins, or a stage on rollouts.",
         )
-    ]
+        pictures.append(picture)
     return Section(
         "How the models were fitted",
         figures=pictures,

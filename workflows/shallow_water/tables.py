@@ -101,8 +101,8 @@ def steering_table(steering: Facts) -> Grid:
         [
             str(k),
             str(found["members"]),
-            str(found["flagged_chosen"]),
-            f"{found['flagged_share']:.0%}",
+            "–" if found["flagged_chosen"] is None else str(found["flagged_chosen"]),
+            "–" if found["flagged_share"] is None else f"{found['flagged_share']:.0%}",
         ]
         for k, found in enumerate(steering["rounds"], start=1)
     ]

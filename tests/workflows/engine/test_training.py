@@ -5,7 +5,7 @@ import torch
 
 from surrogates.distributed.checkpoint import load_checkpoint
 from surrogates.distributed.launcher import TrainingError
-from workflows.engine.driving.training import train_in_process
+from workflows.engine.driving.training import failure_of, train_in_process
 from workflows.engine.files.artefacts import is_intact
 from workflows.engine.watching.events import close_event_logs, read_events
 
@@ -49,3 +49,12 @@ def test_a_failure_reaches_the_step_with_its_cause(tmp_path):
     with pytest.raises(TrainingError, match=r"ArithmeticError: the loss .* got 5"):
         train(tmp_path, "diverge")
     assert not (tmp_path / "checkpoints" / "little.pt").exists()
+
+
+def test_a_training_that_stops_itself_leaves_its_cause_and_no_model(tmp_path):
+    manifest = train(tmp_path, "stop")
+    assert failure_of(manifest) == "the loss must stay finite; got 5."
+    assert manifest.artefacts == {}
+    assert failure_of(train(tmp_path, first=0)) is None
+    assert [e["event"] for e in read_events(tmp_path)] == ["model failed", "epoch"]
+    close_event_logs(tmp_path)

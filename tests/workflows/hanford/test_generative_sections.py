@@ -21,6 +21,7 @@ MIXED = HanfordConfig()
 INVERSE = HanfordConfig(problem="inverse")
 FULL = dict.fromkeys({key for _, key, _ in COLUMNS}, 0.1)
 FULL_BOUNDS = dict.fromkeys(FULL, (0.01, 0.04))
+TRAINED = Manifest({}, {"parameters": 9, "stopped": None})
 STATISTICS = {"mean_error": 0.3, "deviation_error": 0.3, "spread_error": 0.2}
 
 
@@ -40,13 +41,15 @@ def manifest(**spread_of_head):
 
 
 def test_a_better_rival_is_named():
-    words = describe_joint_law(manifest(few_generated=0.08, inversion=0.05), MIXED)
+    words = describe_joint_law(
+        TRAINED, manifest(few_generated=0.08, inversion=0.05), MIXED
+    )
     assert "snapshots inverted one by one did better" in words
     assert "Gaussian fit" not in words
 
 
 def test_the_sampling_floor_is_no_rival():
-    words = describe_joint_law(manifest(pigan=0.08, simulation=0.01), INVERSE)
+    words = describe_joint_law(TRAINED, manifest(pigan=0.08, simulation=0.01), INVERSE)
     assert "smaller than those of every classical rival" in words
 
 
@@ -61,7 +64,7 @@ def test_metrics_stand_beside_the_rivals_that_have_the_score():
 def test_a_rival_with_a_better_mean_is_named_too():
     evaluation = manifest(pigan=0.08)
     evaluation.facts["scores"]["gaussian"]["hydraulic_head"]["mean_error"] = 0.01
-    words = describe_joint_law(evaluation, MIXED)
+    words = describe_joint_law(TRAINED, evaluation, MIXED)
     assert "in the mean of head Gaussian fit + kriging + solver did better" in words
     assert "in the spread" not in words
     assert "smaller than those" not in words
@@ -108,7 +111,7 @@ def test_section_says_why_training_ended_and_who_did_better(section):
 def test_few_inverted_snapshots_compare_with_as_many_generated_members():
     """All generated members are better, as many as were inverted are not."""
     words = describe_joint_law(
-        manifest(pigan=0.05, few_generated=0.12, inversion=0.11), MIXED
+        TRAINED, manifest(pigan=0.05, few_generated=0.12, inversion=0.11), MIXED
     )
     assert f"{INVERSION} did better" in words
 

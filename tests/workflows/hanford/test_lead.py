@@ -56,4 +56,4 @@ def test_own_measurements_are_not_compared_with_the_published_field():
 )
 def test_the_faster_of_solver_and_network_is_named(network, words):
     costs = {"network_128_s": network, "solver_128_s": 0.1}
-    assert words in lead.describe_learning(RMSE, costs)
+    assert words in lead.describe_learning(RMSE, {"failed_networks": {}}, costs)

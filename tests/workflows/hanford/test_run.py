@@ -55,6 +55,24 @@ def test_the_first_line_says_that_the_aquifer_is_synthetic(undisturbed, job):
     assert "SYNTHETIC" in (folder / "report.html").read_text()
 
 
+def test_a_run_is_complete_without_the_models_whose_training_stopped(job_of, tmp_path):
+    steep = {"train.learning_rate": 1e30, "pigan.learning_rate": 1e30}
+    job = job_of("hanford", SMALL | steep)
+    done = job.start(tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "head error on test members: mean" in done.stdout
+    assert "network" not in done.stdout.splitlines()[1]
+    assert "stopped itself and left no generator" in done.stdout
+    summary = job.summary_of(tmp_path / "run")
+    assert summary["status"] == "complete"
+    assert not [name for name in summary["metrics"] if name.startswith("network")]
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "3 failed models" in report
+    for cause in ("must stay finite; that ended in epoch 1", "no checkpoint yet"):
+        assert cause in done.stdout  # of the generator
+    assert "(now 1e+30)" in report  # of the networks, with what to lower
+
+
 def test_a_run_leaves_what_the_design_promises(undisturbed, job):
     folder, _ = undisturbed
     metrics = job.summary_of(folder)["metrics"]
@@ -164,24 +182,6 @@ def test_an_altered_network_is_made_again(undisturbed, job, tmp_path):
     assert done.returncode == 0, done.stderr
     assert path.read_bytes() == good
     assert job.summary_of(folder) == job.summary_of(undisturbed[0])
-
-
-def test_a_generator_that_diverges_at_once_stops_the_run(job, tmp_path):
-    settings = {**SMALL, "pigan.learning_rate": 1e30}
-    done = job.start(tmp_path / "run", settings=settings)
-    assert done.returncode == 1
-    assert "must stay finite; that ended in epoch 1" in done.stderr
-    assert "there is no checkpoint yet" in done.stderr
-    assert len(done.stderr.splitlines()) < 25
-
-
-def test_a_diverging_training_stops_with_what_to_lower(job, tmp_path):
-    settings = {**SMALL, "train.learning_rate": 1e30, "train.members": "[20]"}
-    done = job.start(tmp_path / "run", settings=settings)
-    assert done.returncode == 1
-    assert "must stay finite; got" in done.stderr
-    assert "Lower train.learning_rate (now 1e+30)" in done.stderr
-    assert len(done.stderr.splitlines()) < 25
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,18 @@ def undisturbed(tmp_path_factory, job):
     return folder
 
 
+def test_a_run_is_complete_without_the_networks_that_stopped(job_of, tmp_path):
+    job = job_of("shallow_water", SMALL | {"train.learning_rate": 1e30})
+    done = job.start(tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    metrics = job.summary_of(tmp_path / "run")["metrics"]
+    assert "linear_vorticity_error_day_5_jet" in metrics
+    assert not [name for name in metrics if name.startswith(("unet", "hybrid"))]
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "3 failed models" in report
+    assert "its network is left out: the training loss must stay finite" in report
+
+
 def test_a_run_leaves_what_the_design_promises(undisturbed, job):
     summary = job.summary_of(undisturbed)
     assert summary["metrics"]["largest_mass_drift"]["value"] < 1e-6

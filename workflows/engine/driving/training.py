@@ -4,6 +4,10 @@ A step calls `train_in_process`; the new process calls the training function and
 `checkpoints/<name>.pt`: the digest of the data, and the description of the network that
 the function returns. The state to go on from lies apart, in `<name>.training.pt`: an
 altered result is made again from intact state.
+
+A training that stops itself would stop again. Its model has failed, as a member of an
+ensemble may: the manifest states the cause in place of a checkpoint (`failure_of`), and
+the run goes on without the model.
 """
 
 import time
@@ -17,11 +21,15 @@ from pydantic import TypeAdapter
 
 from surrogates.distributed.checkpoint import save_checkpoint, sole_writer
 from surrogates.distributed.launcher import launch
+from surrogates.training import StoppedTrainingError
 from workflows.engine.files.artefacts import Manifest, artefact
 from workflows.engine.watching.events import Log, event_log
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+
+_FAILED = "failed"  # the fact that holds the cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,8 @@ def train_in_process(
         n_threads: of the process.
 
     Returns:
-        The artefact `checkpoint`, the facts, and the seconds `<name>_training_s`.
+        The artefact `checkpoint`, the facts, and the seconds `<name>_training_s`; of a
+        training that stopped itself no artefact, and the cause as a fact.
 
     Raises:
         TrainingError: the process failed; ends with its last error.
@@ -89,7 +98,15 @@ def train_in_process(
         folder=path.parent,
     )
     timings = {f"{name}_training_s": time.perf_counter() - began}
+    if _FAILED in facts:
+        return Manifest({}, facts, timings)
     return Manifest({"checkpoint": artefact(path, folder)}, facts, timings)
+
+
+def failure_of(trained: Manifest) -> str | None:
+    """Why a training left no model; None if it left one."""
+    cause = trained.facts.get(_FAILED)
+    return None if cause is None else str(cause)
 
 
 def train_rank(
@@ -108,7 +125,11 @@ def train_rank(
     told = TypeAdapter(resolve_name(record_type)).validate_python(record)
     with sole_writer(checkpoint):
         training = Training(run, checkpoint, data_digest, event_log(run))
-        description, facts = resolve_name(function)(told, training, **arguments)
+        try:
+            description, facts = resolve_name(function)(told, training, **arguments)
+        except StoppedTrainingError as error:
+            training.log({"event": "model failed", "key": name, "cause": str(error)})
+            return {_FAILED: str(error)}
         state = {"data_digest": data_digest, "description": description}
         save_checkpoint(run / "checkpoints" / f"{name}.pt", state)
     return dict(facts)

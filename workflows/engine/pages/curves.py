@@ -55,7 +55,8 @@ def training_curves(
         ax.set(xlabel="share of training done", ylabel=quantity, yscale="log")
         plain_ticks(ax.yaxis)
         title = "solid: held out\ndotted: training"
-        ax.legend(title=title, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        if ax.lines:
+            ax.legend(title=title, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return figure
 
 

@@ -19,6 +19,7 @@ FAULTS = {
     "retry": ("retry", "retries", "ran again"),
     "failed": ("failed task", "failed tasks", "given up"),
     "member failed": ("failed member", "failed members", "left out"),
+    "model failed": ("failed model", "failed models", "left out"),
     "training stopped": ("early end", "early ends", "its last good state is used"),
     "checkpoint discarded": ("bad checkpoint", "bad checkpoints", "trained anew"),
     "journal damaged": ("damaged journal", "damaged journals", "computed again"),

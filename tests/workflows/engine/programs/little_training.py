@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from surrogates.distributed.checkpoint import load_checkpoint, save_checkpoint
+from surrogates.training import DivergenceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +32,7 @@ def count(record, training, *, first):
 
 def diverge(record, training):
     raise ArithmeticError(f"the loss must stay finite; got {record.steps}.")
+
+
+def stop(record, training):
+    raise DivergenceError(f"the loss must stay finite; got {record.steps}.")
