@@ -2,12 +2,17 @@
 
 Protocol: write `<name>.<uuid>.partial` in the target folder, fsync it, rename it, fsync
 the folder. A kill at any instant leaves the old file, the new one, or a `.partial`.
+Folders that must appear whole are made under such names, too.
 """
 
 import os
+import re
+import shutil
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
+
+_PARTIAL = re.compile(r".+\.[0-9a-f]{32}\.partial")
 
 
 class StagingError(Exception):
@@ -64,11 +69,29 @@ def make_folder_durably(folder: Path, root: Path) -> None:
 
 
 def sweep_partial_files(folder: Path) -> list[Path]:
-    """Removes what killed writers left below a folder; returns the removed files.
+    """Removes files and folders that killed writers left below a folder; returns them.
 
-    Only for the owner of the folder, and never while another process may write there.
+    Links are not followed, not even that of `folder` itself. Only for the owner of the
+    folder, and never while another process may write there.
     """
-    swept = sorted(folder.rglob("*.partial"))
+    swept: list[Path] = []
+    for place, folders, files in () if folder.is_symlink() else os.walk(folder):
+        swept += [Path(place, name) for name in files if is_partial(name)]
+        swept += [Path(place, name) for name in folders if is_partial(name)]
+        folders[:] = [name for name in folders if not is_partial(name)]
     for path in swept:
+        remove_partial(path)
+    return sorted(swept)
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file or folder has a name that only unfinished ones of ours have."""
+    return _PARTIAL.fullmatch(name) is not None
+
+
+def remove_partial(path: Path) -> None:
+    """Removes a file, a link or a folder, whatever else is removing it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
         path.unlink(missing_ok=True)
-    return swept

@@ -1,7 +1,7 @@
 """Any computer, the way a cluster works: two worker processes behind an interchange.
 
 Everything listens on the loopback address only. Heartbeats are short: a killed worker
-is noticed within 2 s, and workers whose driver was killed end within 20 s.
+is noticed within 2 s, and workers whose driver was killed end within 1 s.
 """
 
 from parsl.executors import HighThroughputExecutor
@@ -41,6 +41,6 @@ def executors() -> list[ParslExecutor]:
         provider=LocalBlocks(
             init_blocks=1, max_blocks=1, worker_init=worker_environment()
         ),
-        **python_commands(),
+        **python_commands(are_pools_here=True),
     )
     return [processes]

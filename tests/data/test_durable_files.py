@@ -2,6 +2,7 @@
 
 import errno
 import os
+import uuid
 
 import pytest
 
@@ -45,9 +46,29 @@ def test_the_bytes_are_synced_before_the_name_and_the_name_at_last(
     assert states == [[".partial"], [""]]
 
 
-def test_sweep_removes_partial_files_alone(tmp_path):
+def test_sweep_removes_partial_files_and_folders_alone(tmp_path):
     (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "0.123.partial").touch()
-    (tmp_path / "deep" / "0").touch()
-    assert sweep_partial_files(tmp_path) == [tmp_path / "deep" / "0.123.partial"]
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["0"]
+    file = tmp_path / "deep" / f"0.{uuid.uuid4().hex}.partial"
+    folder = tmp_path / "deep" / f"store.zarr.{uuid.uuid4().hex}.partial"
+    file.touch()
+    (folder / "manifest").mkdir(parents=True)
+    (folder / "manifest" / f"0.json.{uuid.uuid4().hex}.partial").touch()
+    others = {"0", "of_a_user.partial", f"{uuid.uuid4().hex}.partial"}
+    for name in others:
+        (tmp_path / "deep" / name).touch()
+    assert sweep_partial_files(tmp_path) == sorted([file, folder])
+    assert {path.name for path in (tmp_path / "deep").iterdir()} == others
+
+
+def test_sweep_follows_no_link(tmp_path):
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    mine.mkdir()
+    other.mkdir()
+    kept = other / f"0.{uuid.uuid4().hex}.partial"
+    kept.touch()
+    (mine / "fields").symlink_to(other)
+    link = mine / f"1.{uuid.uuid4().hex}.partial"
+    link.symlink_to(other)
+    assert sweep_partial_files(mine) == [link]
+    assert sweep_partial_files(mine / "fields") == []
+    assert kept.exists()

@@ -9,11 +9,12 @@ note a sign of life every half minute.
 
 import fcntl
 import os
-import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from workflows.engine.files.run_folder import lock_holder, open_lock
 
 SECONDS_WITHOUT_NEWS = 120.0
 
@@ -41,9 +42,9 @@ def judge(folder: Path, last_news: float | None, now: float) -> Verdict:
         last_news: when its events last changed, by the clock of the file system.
         now: the time [s since 1970].
     """
-    holder = _holder(folder)
-    is_here = holder is None or holder[1] == socket.gethostname()
-    if is_here and _is_held(folder, holder):
+    holder = lock_holder(folder) or (0, "")
+    is_here = holder[1] in ("", socket.gethostname())
+    if is_here and _is_held(folder, holder[0]):
         return Verdict("running")
     if (folder / "summary.json").exists():
         return Verdict("complete")
@@ -63,20 +64,10 @@ def root_cause(trace: str) -> str:
     return "\n".join(lines).strip()
 
 
-def _holder(folder: Path) -> tuple[int, str] | None:
-    """Process and host of the last driver, None if the lock names none."""
-    try:
-        text = (folder / "lock").read_text()
-    except FileNotFoundError:
-        return None
-    words = re.fullmatch(r"process (\d+) on (\S+)\s*", text)
-    return (int(words[1]), words[2]) if words else None
-
-
-def _is_held(folder: Path, holder: tuple[int, str] | None) -> bool:
-    if holder is None or not _exists(holder[0]):
+def _is_held(folder: Path, process: int) -> bool:
+    if not process or not _exists(process):
         return False
-    with (folder / "lock").open("rb") as stream:
+    with os.fdopen(open_lock(folder, os.O_RDONLY)) as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -469,8 +469,8 @@ def test_a_torn_entry_counts_as_missing(full_store):
 def test_sweep_removes_partial_files_of_shards_entries_and_creation(full_store):
     shard = file_of(full_store, "hydraulic_head", 0)
     partial = [
-        shard.with_name(f"{shard.name}.1.partial"),
-        full_store / "manifest" / "0.json.1.partial",
+        shard.with_name(f"{shard.name}.{32 * '1'}.partial"),
+        full_store / "manifest" / f"0.json.{32 * '1'}.partial",
     ]
     for file in partial:
         file.touch()

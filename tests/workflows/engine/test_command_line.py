@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,7 @@ import pytest
 from workflows.engine.driving.campaign import gather
 from workflows.engine.driving.journal import read_journal
 from workflows.engine.driving.tasks import Task
-from workflows.engine.files.run_folder import (
-    Request,
-    locked,
-    new_run_folder,
-    record_run,
-)
+from workflows.engine.files.run_folder import Request, locked, record_run
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -150,14 +144,6 @@ def test_one_driver_per_run(tmp_path, command):
     assert command("--run-dir", "run", "--size", "smoke").returncode == 0
 
 
-def test_folder_of_something_else_is_refused(tmp_path, command):
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter.tex").touch()
-    refused = command("--run-dir", "thesis")
-    assert refused.returncode == 2
-    assert "holds chapter.tex and no run.json" in refused.stderr
-
-
 def test_run_that_does_not_fit_the_disk_starts_no_task(tmp_path, command):
     refused = command("--run-dir", "run", "--set", f"bytes_needed={10**18}")
     assert refused.returncode == 1
@@ -175,30 +161,6 @@ def test_seed_that_no_generator_takes_is_refused(tmp_path, command):
     assert "Traceback" not in refused.stderr
     assert command("--seed", 2**63 - 1, "--dry-run").returncode == 0
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "run.json must be JSON; got Expecting property name"),
-        ("[[]]", "run.json must be JSON; got"),
-        ("{}", "run.json must hold config, continuations, git, inputs, seed"),
-    ],
-)
-def test_damaged_run_is_refused_with_its_path(tmp_path, command, text, message):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json").write_text(text)
-    refused = command("--run-dir", "run")
-    assert refused.returncode == 2
-    assert f"error: run/{message}" in refused.stderr
-    assert len(refused.stderr.splitlines()) == 1
-
-
-def test_runs_of_one_second_get_folders_of_their_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with ThreadPoolExecutor(8) as pool:
-        futures = [pool.submit(new_run_folder, "little", "smoke") for _ in range(40)]
-    assert len({future.result() for future in futures}) == 40
 
 
 def test_run_that_another_began_meanwhile_is_not_mixed_with_it(tmp_path, command):
@@ -384,12 +346,3 @@ def _matches(pattern, text):
     import re
 
     return re.search(pattern, text) is not None
-
-
-def test_folder_where_workers_could_not_start_is_refused(command):
-    words = ["--run-dir", "my run", "--size", "smoke"]
-    refused = command(*words, "--site", "laptop_htex")
-    assert refused.returncode == 1
-    assert "must have no spaces in its path on site laptop_htex" in refused.stderr
-    continued = command(*words)
-    assert continued.returncode == 0, continued.stderr

@@ -93,8 +93,9 @@ def _living(session):
 
 
 def _assert_all_end(session, seconds):
-    _, alive = psutil.wait_procs(_living(session), timeout=seconds)
-    left = [p for p in alive if p in _living(session)]
+    deadline = time.monotonic() + seconds
+    while (left := _living(session)) and time.monotonic() < deadline:
+        psutil.wait_procs(left, timeout=1)
     for process in left:
         process.kill()
     assert left == [], "processes outlived their driver"
@@ -137,24 +138,63 @@ def test_interrupted_run_ends_at_once_leaves_nothing_and_continues(
     assert f"{MEMBERS + 1 - done} tasks computed, {done} reused" in ended.stderr
 
 
-@pytest.mark.slow  # for the heartbeats
 def test_nothing_outlives_a_driver_that_is_killed_alone(tmp_path):
     folder = tmp_path / "run"
     with (tmp_path / "log").open("wb") as log:
         driver = _started(folder, _words(folder, "laptop_htex", 0.5), log)
         driver.kill()
         driver.wait()
-    _assert_all_end(driver.pid, 60)  # workers end 20 s after the last heartbeat
+    _assert_all_end(driver.pid, 15)
+
+
+@pytest.mark.parametrize("begun", ["submit_scripts/*.sh.ec", "*/*/*/manager.log"])
+def test_nothing_outlives_a_driver_that_is_killed_while_workers_start(tmp_path, begun):
+    folder = tmp_path / "run"
+    with (tmp_path / "log").open("wb") as log:
+        words = _words(folder, "laptop_htex", 0.5)
+        driver = subprocess.Popen(words, start_new_session=True, stdout=log, stderr=log)
+        while not [*(folder / "parsl").glob(f"*/{begun}")]:
+            assert driver.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.002)  # a poll of files that another process writes
+        driver.kill()
+        driver.wait()
+    _assert_all_end(driver.pid, 15)
 
 
 def test_continuation_sweeps_what_killed_processes_left(tmp_path, command):
     assert command("--run-dir", "run", "--size", "smoke").returncode == 0
     folder = tmp_path / "run"
-    attempt = folder / "checkpoints" / "rank-1a2b"
+    attempt = folder / "checkpoints" / "rank-1a2b_3c4"
     attempt.mkdir(parents=True)
     (attempt / "call.json").touch()
     (folder / "checkpoints" / "network.pt").touch()
-    (folder / "fields" / "0.txt.0123.partial").touch()
-    assert command("--run-dir", "run").returncode == 0
+    unfinished = f"{32 * '0'}.partial"
+    (folder / "fields" / f"0.txt.{unfinished}").touch()
+    (folder / f"total.txt.{unfinished}").touch()
+    store = folder / "fields" / f"ensemble.zarr.{unfinished}"
+    (store / "manifest").mkdir(parents=True)
+    (store / "manifest" / "store.json").touch()
+    done = command("--run-dir", "run")
+    assert done.returncode == 0, done.stderr
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["network.pt"]
     assert list(folder.rglob("*.partial")) == []
+
+
+def test_sweep_leaves_what_is_the_users(tmp_path, command):
+    assert command("--run-dir", "run", "--size", "smoke").returncode == 0
+    folder = tmp_path / "run"
+    kept = [
+        folder / "my-analysis" / f"0.{32 * '0'}.partial",
+        folder / "my-analysis" / "rank-1a2b_3c4",
+        folder / "fields" / "thesis.partial",
+        folder / "checkpoints" / "rank-order" / "notes.txt",
+        tmp_path / "elsewhere" / f"0.{32 * '0'}.partial",
+        tmp_path / "elsewhere" / "rank-1a2b_3c4" / "notes.txt",
+    ]
+    for path in kept:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (folder / "figures").symlink_to(tmp_path / "elsewhere")
+    (folder / "checkpoints" / "linked").symlink_to(tmp_path / "elsewhere")
+    assert command("--run-dir", "run").returncode == 0
+    assert [path for path in kept if not path.exists()] == []

@@ -184,6 +184,13 @@ def test_process_that_only_has_the_drivers_number_does_not_drive(tmp_path):
     assert judge(tmp_path, 1000.0, 1000.0).status == "killed"
 
 
+def test_lock_that_is_a_link_says_nothing(tmp_path):
+    (tmp_path / "run.json").touch()
+    (tmp_path / "elsewhere").write_text("process 1 on a-node-of-a-cluster\n")
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    assert judge(tmp_path, 1000.0, 1060.0).status == "killed"
+
+
 def test_root_cause_is_what_follows_the_last_frame():
     def fail():
         error = ValueError("n must be > 1; got 0.\n  choose another")

@@ -43,6 +43,7 @@ from workflows.engine.sites.site import (
     describe_tier,
     load_site,
     require_environment,
+    require_plain_path,
 )
 from workflows.engine.watching.telling import tell
 
@@ -176,6 +177,7 @@ def _main(workflow: Workflow[Config], arguments: Arguments, options: Options) ->
             else:
                 _refuse_options(options)
             place = arguments.run_dir or runs_folder(workflow.name)
+            require_plain_path(site_file, place)
             require_space(place, workflow.disk_bytes(config))
             folder = (
                 given_run_folder(arguments.run_dir)

@@ -1,5 +1,6 @@
-"""Parsl's interchange, tied to its driver: `python -m` this module.
+"""Parsl's interchange, tied to its driver.
 
+`python -m workflows.engine.driving.interchange DRIVER`, with the number of its parent process.
 Ctrl-C reaches every process of the terminal's group: the interchange leaves it to the
 driver. A driver that was killed can end nothing: the interchange sees that its parent
 is another, and ends; the workers, without its heartbeats, follow.
@@ -9,6 +10,7 @@ import logging
 import os
 import runpy
 import signal
+import sys
 import threading
 import time
 
@@ -23,5 +25,5 @@ def end_with(parent: int) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.raiseExceptions = False  # of a full disk, for example, the driver tells
-    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=end_with, args=(int(sys.argv[1]),), daemon=True).start()
     runpy.run_module("parsl.executors.high_throughput.interchange", run_name="__main__")

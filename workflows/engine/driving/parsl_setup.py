@@ -25,7 +25,11 @@ from workflows.engine.driving.journal import Journal
 from workflows.engine.driving.tasks import call_of
 from workflows.engine.driving.time_limit import LostProcessError
 from workflows.engine.sites.failed_blocks import LostExecutorError
-from workflows.engine.sites.site import SiteFile, require_environment
+from workflows.engine.sites.site import (
+    SiteFile,
+    require_environment,
+    require_plain_path,
+)
 from workflows.engine.watching.events import Log, event_log
 
 RETRIES = 2
@@ -116,13 +120,8 @@ def parsl_config(site_file: SiteFile, journal: Journal, folder: Path) -> parsl.C
             the folder.
     """
     require_environment(site_file.site)
+    require_plain_path(site_file, folder)
     executors = site_file.executors()
-    has_workers = any(hasattr(executor, "provider") for executor in executors)
-    if has_workers and len(str(folder).split()) > 1:
-        raise ValueError(
-            f"the run folder must have no spaces in its path on site "
-            f"{site_file.site.name}; got {folder}. Choose another --run-dir."
-        )
     labels = {executor.label for executor in executors}
     if not set(site_file.site.roles.values()) <= labels:
         raise ValueError(

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import socket
@@ -20,11 +21,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from errno import ENOSPC
+from errno import EISDIR, ELOOP, ENOSPC
 from pathlib import Path
 from typing import Any
 
-from data.durable_files import sweep_partial_files, write_durably
+from data.durable_files import (
+    is_partial,
+    remove_partial,
+    sweep_partial_files,
+    write_durably,
+)
 from workflows.engine.files.artefacts import Artefact, artefact, is_intact
 
 _DISTRIBUTIONS = ("headrace", "torch", "numpy", "scipy", "parsl", "zarr", "xarray")
@@ -33,6 +39,10 @@ _DISTRIBUTIONS = ("headrace", "torch", "numpy", "scipy", "parsl", "zarr", "xarra
 _KEYS = {"workflow", "size", "seed", "config", "inputs", "versions", "git"}
 _KEYS |= {"continuations"}
 _RESTORE = "Restore it, or start a new run."
+
+_FOLDERS = ("inputs", "fields", "checkpoints", "figures", "events")
+_LOCK = re.compile(r"(process (?P<process>\d{1,9}) on (?P<host>\S+)\s*)?")
+_ATTEMPT = re.compile(r"rank-[a-z0-9_]{8}")  # as the launcher has them named
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +78,29 @@ def new_run_folder(workflow: str, size: str) -> Path:
 def given_run_folder(folder: Path) -> Path:
     """Take the folder of `--run-dir`: a run, an empty folder, or one to create.
 
+    A folder in which a start was killed holds a lock of ours and what follows it.
+
     Raises:
         ValueError: if it cannot be written, or holds something that is not a run.
     """
     folder = _writable(folder)
-    ours = {"lock", "run.json"}
-    others = [p.name for p in folder.iterdir() if not p.name.endswith(".partial")]
-    if others and not ours & set(others):
+    others = {path.name for path in folder.iterdir()}
+    if lock_holder(folder) is not None:
+        others -= {name for name in others if _is_of_a_start(folder / name)}
+    if others and read_run(folder) is None:
         raise ValueError(
             f"--run-dir must be a run, an empty or a new folder; got {folder}, which "
-            f"holds {sorted(others)[0]} and no run.json."
+            f"holds {min(others)} and no run.json."
         )
     return folder
+
+
+def _is_of_a_start(path: Path) -> bool:
+    """Whether a start that locked the folder makes such a path before `run.json`."""
+    if path.name == "inputs":
+        return path.is_dir() and not path.is_symlink()
+    is_record = path.name.startswith("run.json.") and is_partial(path.name)
+    return path.name == "lock" or is_record
 
 
 def _writable(folder: Path) -> Path:
@@ -108,7 +129,7 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        stored: dict[str, Any] = json.loads(path.read_bytes())
+        stored: dict[str, Any] = dict(json.loads(path.read_bytes()))
         missing = sorted(_KEYS - set(stored))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} must be JSON; got {error}. {_RESTORE}") from error
@@ -123,8 +144,10 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         BlockingIOError: if another process drives the run; names it.
+        ValueError: if the lock is a link or a folder.
     """
-    with (folder / "lock").open("a+") as stream:
+    descriptor = open_lock(folder, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+    with os.fdopen(descriptor, "a+") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -137,6 +160,38 @@ def locked(folder: Path) -> Iterator[None]:
         stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         stream.flush()
         yield
+
+
+def open_lock(folder: Path, flags: int) -> int:
+    """A descriptor of the lock itself: what a link points to belongs to others.
+
+    Raises:
+        FileNotFoundError: if there is none and `flags` do not create it.
+        ValueError: if it is a link or a folder.
+    """
+    path, ours = folder / "lock", os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        return os.open(path, flags | ours, 0o666)
+    except OSError as error:
+        if error.errno not in (ELOOP, EISDIR):
+            raise
+        raise ValueError(
+            f"the lock of a run must be a file of its own; got {path}, which is a link "
+            "or a folder. Remove it, or choose another --run-dir."
+        ) from error
+
+
+def lock_holder(folder: Path) -> tuple[int, str] | None:
+    """Process and host that the lock names, (0, "") if it is empty.
+
+    None if there is none, or if it is none of ours.
+    """
+    try:
+        with os.fdopen(open_lock(folder, os.O_RDONLY), errors="replace") as stream:
+            words = _LOCK.fullmatch(stream.read(1000))
+    except (FileNotFoundError, IsADirectoryError, ValueError):
+        return None
+    return (int(words["process"] or 0), words["host"] or "") if words else None
 
 
 def continue_command(workflow: str, folder: Path) -> str:
@@ -165,12 +220,21 @@ def require_space(folder: Path, n_bytes: int) -> None:
 def sweep_leftovers(folder: Path) -> None:
     """Remove what killed processes left: torn files, attempts of training.
 
-    Only with the lock held and before the first task. A worker that outlived its driver
-    for some seconds may lose its files: it fails, and nobody hears of it.
+    Only names of ours in places of ours; no link is followed. Only with the lock held
+    and before the first task. A worker that outlived its driver for some seconds may
+    lose its files: it fails, and nobody hears of it.
     """
-    for attempt in (folder / "checkpoints").rglob("rank-*"):
-        shutil.rmtree(attempt, ignore_errors=True)
-    sweep_partial_files(folder)
+    for path in folder.iterdir():
+        if is_partial(path.name):
+            remove_partial(path)
+        elif path.name in _FOLDERS:
+            sweep_partial_files(path)
+    checkpoints = folder / "checkpoints"
+    if checkpoints.is_symlink():
+        return
+    for place, names, _ in os.walk(checkpoints):
+        for name in filter(_ATTEMPT.fullmatch, names):
+            remove_partial(Path(place, name))
 
 
 def retract_results(folder: Path) -> None:

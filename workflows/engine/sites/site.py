@@ -6,6 +6,7 @@ it starts nothing. Everything that does not differ between machines is the engin
 
 import importlib.util
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -126,6 +127,26 @@ def require_environment(site: Site) -> None:
         )
 
 
+def require_plain_path(site_file: SiteFile, folder: Path) -> None:
+    """Refuse a run folder that Parsl's unquoted shell commands would not take as it is.
+
+    Only where a site starts workers in processes; threads take any name.
+
+    Raises:
+        ValueError: names the characters that the path must not hold.
+    """
+    place = os.path.realpath(folder)  # takes links in a circle, which others refuse
+    others = sorted(set(re.sub(r"[\w/.,:=@+-]", "", place)))
+    if not others:
+        return
+    if any(hasattr(executor, "provider") for executor in site_file.executors()):
+        raise ValueError(
+            f"the path of a run on site {site_file.site.name} must consist of letters, "
+            f"digits and _ / . , : = @ + -; got {' '.join(map(repr, others))} in "
+            f"{place!r}. Choose another --run-dir."
+        )
+
+
 def describe_tier(tier: Tier) -> str:
     """One line: where a tier lies, and which variables of its root are not set here."""
     kind = "volatile" if tier.is_volatile else "lasting"
@@ -162,20 +183,28 @@ def local_tiers() -> tuple[Tier, ...]:
     return Tier("memory", root, quota, is_volatile=True, scope="node"), disk
 
 
-def python_commands() -> dict[str, Any]:
+def python_commands(*, are_pools_here: bool = False) -> dict[str, Any]:
     """Executor options that start Parsl's processes with this very interpreter.
 
     Parsl looks its scripts up on PATH, which lacks them unless the virtual environment
-    is activated.
+    is activated. This process is taken for the driver: with it ends the interchange,
+    and worker pools that are on this computer.
     """
     from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
 
-    package = "parsl.executors.high_throughput"
-    pool = f"{shlex.quote(sys.executable)} -m {package}.process_worker_pool"
+    module = "parsl.executors.high_throughput.process_worker_pool"
+    if are_pools_here:
+        module = f"workflows.engine.driving.local_pool {os.getpid()}"
+    pool = f"{shlex.quote(sys.executable)} -m {module}"
     return {
         "launch_cmd": DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", pool),
         "interchange_launch_cmd": [
-            *(sys.executable, "-m", "workflows.engine.driving.interchange")
+            *(
+                sys.executable,
+                "-m",
+                "workflows.engine.driving.interchange",
+                str(os.getpid()),
+            )
         ],
     }
 
