@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 TAIL_LINES = 20
+_PACKAGES = str(Path(__file__).parents[2])
 
 
 class TrainingError(RuntimeError):
@@ -53,7 +54,7 @@ def launch(
     (attempt / "call.json").write_text(json.dumps(call))
     with (attempt / "output.txt").open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "surrogates.distributed.rank", str(attempt)],
+            [sys.executable, "-P", "-m", "surrogates.distributed.rank", str(attempt)],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -70,13 +71,21 @@ def launch(
     return result
 
 
+def import_path() -> str:
+    """`PYTHONPATH` with which a new process imports what this one does.
+
+    Our packages come first: no `data.py` in a user's folder stands for one of them.
+    """
+    return os.pathsep.join([_PACKAGES, *filter(None, sys.path)])
+
+
 def _environment(n_threads: int) -> dict[str, str]:
     """The parent's environment with its import path and the thread counts."""
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return {
         **os.environ,
         **dict.fromkeys(threads, str(n_threads)),
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "PYTHONPATH": import_path(),
     }
 
 

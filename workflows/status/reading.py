@@ -70,7 +70,7 @@ class Reader:
 
     def continuation(self) -> str:
         """The command that continues the run."""
-        return continue_command(self.run["workflow"], self.folder)
+        return continue_command(self.run, self.folder)
 
     def _journal_events(self) -> list[dict[str, Any]]:
         """New lines of the journal; one may take back, by their keys, earlier ones."""

@@ -274,14 +274,14 @@ def test_results_are_retracted_before_anything_is_computed_again(tmp_path, campa
 
 
 def test_only_what_will_fail_again_is_answered_with_other_settings(tmp_path, command):
-    other = "start a new run:\n  python -m workflows.little --set KEY=VALUE"
+    other = "start a new run:\n  python -m little_workflow --set KEY=VALUE"
     failed = command("--run-dir", "refused", "--set", "failure=refuse")
     assert other in failed.stderr
-    assert f"  python -m workflows.little --run-dir {tmp_path}" in failed.stderr
+    assert f"  python -m little_workflow --run-dir {tmp_path}" in failed.stderr
     failed = command("--run-dir", "lost", "--set", "failure=storage")
     assert failed.returncode == 1
     assert other not in failed.stderr
-    assert f"  python -m workflows.little --run-dir {tmp_path}" in failed.stderr
+    assert f"  python -m little_workflow --run-dir {tmp_path}" in failed.stderr
 
 
 @pytest.fixture

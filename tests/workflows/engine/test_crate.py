@@ -102,7 +102,7 @@ def test_files_are_parts_by_relative_path_with_size_and_digest(run, entities):
 
 def test_actions_tell_start_and_continuation_with_code_settings_and_results(entities):
     first, last = (entities[action["@id"]] for action in entities["./"]["mentions"])
-    command = "python -m workflows.little --run-dir run --size smoke"
+    command = "python -m little_workflow --run-dir run --size smoke"
     assert first["description"].startswith(command)
     assert first["startTime"] <= last["startTime"] <= last["endTime"]
     assert "actionStatus" not in first
@@ -136,7 +136,12 @@ def test_names_are_quoted_and_digests_of_the_journal_are_taken(tmp_path):
     (tmp_path / "fields" / "a b.npz").write_text("field")
     run = {"workflow": "little", "run_id": "1", "size": "smoke", "seed": 0}
     run |= {"config": {}, "time": "2026-01-01T00:00:00+00:00", "host": "a"}
-    run |= {"command_line": ["x"], "site": "laptop", "site_sha256": "0"}
+    run |= {
+        "program": ["python"],
+        "command_line": ["x"],
+        "site": "laptop",
+        "site_sha256": "0",
+    }
     run |= {"versions": {"headrace": None}, "git": None, "continuations": []}
     (tmp_path / "run.json").write_text(json.dumps(run))
     (tmp_path / "summary.json").write_text('{"metrics": {}}')

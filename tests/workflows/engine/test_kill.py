@@ -129,7 +129,7 @@ def test_interrupted_run_ends_at_once_leaves_nothing_and_continues(
         assert driver.wait(timeout=10) == 130
     _assert_all_end(driver.pid, 10)
     text = (tmp_path / "log").read_text()
-    assert f"python -m workflows.little --run-dir {folder}" in text
+    assert f"python -m little_workflow --run-dir {folder}" in text
     assert "Traceback" not in text
     done = len(read_journal(folder / "journal.jsonl"))
     assert done < MEMBERS

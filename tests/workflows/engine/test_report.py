@@ -116,6 +116,7 @@ def test_metric_that_is_no_finite_number_with_a_unit_is_refused(wrong):
 START = {
     "time": "2026-01-01T00:00:00+00:00",
     "git": {"commit": "abc", "is_dirty": True},
+    "program": ["python", "-m", "little"],
     "command_line": ["__main__.py", "--set", "title=a b"],
     "site": "laptop",
 }
@@ -130,7 +131,7 @@ RUN = {
 
 
 def test_provenance_tells_each_start_with_its_words_site_and_commit():
-    words = "python -m workflows.little --set 'title=a b' (site laptop, commit "
+    words = "python -m little --set 'title=a b' (site laptop, commit "
     assert describe_provenance(RUN, {"data.mat": "0" * 64}) == {
         "started 2026-01-01T00:00:00+00:00": f"{words}abc with changes)",
         "continued 2026-01-02T00:00:00+00:00": f"{words}no checkout)",

@@ -83,7 +83,7 @@ def test_lock_that_is_a_link_is_refused_and_its_target_kept(tmp_path, command, t
         ("{", "run.json must be JSON; got Expecting property name"),
         ("[[]]", "run.json must be JSON; got"),
         (RUN_KEYS, "run.json must be JSON; got"),
-        ("{}", "run.json must hold config, continuations, git, inputs, seed"),
+        ("{}", "run.json must hold config, continuations, git, inputs, program"),
     ],
 )
 def test_damaged_run_is_refused_with_its_path(tmp_path, command, text, message):

@@ -67,6 +67,7 @@ def run(tmp_path, arrays, facts, timings):
         "run_id": "a",
         "seed": 0,
         "continuations": [],
+        "program": ["python"],
         "versions": {},
         "git": None,
         "command_line": ["x"],

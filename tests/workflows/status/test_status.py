@@ -109,7 +109,7 @@ def test_running_then_killed_then_continued(words, tmp_path):
     assert told.exit_code == 1
     lines = (folder / "journal.jsonl").read_bytes().count(b"\n")
     assert f"{lines} finished tasks are kept. To continue:" in told.output
-    command = f"python -m workflows.little --run-dir {folder}"
+    command = f"cd {PROGRAMS} && python -m little_workflow --run-dir {folder}"
     assert told.output.splitlines()[-1].strip() == command
     found = answer(folder)
     assert found["stages"]["square"]["done"] == lines
@@ -209,6 +209,7 @@ def test_root_cause_is_what_follows_the_last_frame():
 def write_run(folder):
     names = ("workflow", "run_id", "size", "seed", "config", "inputs", "versions")
     run = dict.fromkeys(names, "") | {"git": None, "continuations": []}
+    run |= {"program": ["python", "own.py"], "program_folder": ""}
     (folder / "run.json").write_text(json.dumps(run | {"site": "laptop"}))
 
 

@@ -62,7 +62,7 @@ class Workflow(Generic[Config]):
     """What a workflow tells the engine about itself.
 
     Attributes:
-        name: of its package below `workflows`, and of its folder below `runs`.
+        name: of its folder below `runs`.
         help: one paragraph for `--help`.
         config: frozen pydantic model; sections are nested frozen models.
         sizes: settings of `smoke`, `standard` and `full`, by dotted key.
@@ -205,12 +205,13 @@ def _main(workflow: Workflow[Config], arguments: Arguments, options: Options) ->
             warning = record_run(folder, request)
             if arguments.invalidate:
                 _invalidate(folder, arguments.invalidate)
+            run = read_run(folder) or {}
         begins = "continues" if stored else "begins"
         tell(
             warning,
             f"run {folder} {begins}: size {size}, seed {seed}, on {request.site}",
         )
-        stack.enter_context(failures_exit_1(folder, workflow.name))
+        stack.enter_context(failures_exit_1(folder, run))
         _run(workflow, config, site_file, folder, seed)
 
 

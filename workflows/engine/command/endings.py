@@ -5,12 +5,14 @@
 
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import typer
 
+from workflows.engine.files.program import start_command
 from workflows.engine.files.run_folder import continue_command, retract_results
 from workflows.engine.watching.telling import tell
 
@@ -38,10 +40,14 @@ def bad_arguments_exit_2() -> Iterator[None]:
 
 
 @contextmanager
-def failures_exit_1(folder: Path, workflow: str) -> Iterator[None]:
-    """Say what went wrong on one screen; the traceback goes to a file of the run."""
-    program = f"python -m workflows.{workflow}"
-    continuation = continue_command(workflow, folder)
+def failures_exit_1(folder: Path, run: Mapping[str, Any]) -> Iterator[None]:
+    """Say what went wrong on one screen; the traceback goes to a file of the run.
+
+    Args:
+        folder: of the run.
+        run: the content of its `run.json`.
+    """
+    continuation = continue_command(run, folder)
     try:
         yield
     except KeyboardInterrupt:
@@ -55,7 +61,7 @@ def failures_exit_1(folder: Path, workflow: str) -> Iterator[None]:
         )
         if _will_recur(error):
             tell("to try again with other settings, start a new run:")
-            tell(f"  {program} --set KEY=VALUE ...")
+            tell(f"  {start_command(run, '--set', 'KEY=VALUE')} ...")
         tell("to continue with the same, once the cause is gone:", f"  {continuation}")
         _keep_traceback(folder / "failure.txt", error)
         retract_results(folder)

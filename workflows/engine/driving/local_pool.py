@@ -1,8 +1,8 @@
 """Parsl's worker pool on the computer of its driver, whose process it does not outlive.
 
-`python -m workflows.engine.driving.local_pool DRIVER ...`, with the number of the driver's
-process. A pool that has registered misses heartbeats and ends; one that loses the
-interchange while it connects waits for an answer without end.
+As a program, with the number of the driver's process and the words of the pool. A pool
+that has registered misses heartbeats and ends; one that loses the interchange while it
+connects waits for an answer without end.
 """
 
 import os

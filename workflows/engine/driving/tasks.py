@@ -23,6 +23,7 @@ from pydantic import TypeAdapter
 
 from workflows.engine.driving.time_limit import compute_within
 from workflows.engine.files.artefacts import Artefact, Manifest
+from workflows.engine.files.program import importable_name
 from workflows.engine.files.staging import TIERS
 from workflows.engine.sites.site import SITE_MODULE
 from workflows.engine.watching.events import Log, event_log
@@ -158,14 +159,14 @@ def name_of(thing: Callable[..., object]) -> str:
     """The `module:name` under which every worker can import a step or a record class.
 
     Raises:
-        ValueError: if no worker could: defined in a program, in a site file or inside a
+        ValueError: if no worker could: defined in a prompt, in a site file or inside a
             function.
     """
-    module, name = thing.__module__, thing.__qualname__
-    if module == "__main__" or module.startswith(SITE_MODULE) or "<" in name:
+    module, name = importable_name(thing.__module__), thing.__qualname__
+    if module is None or module.startswith(SITE_MODULE) or "<" in name:
         raise ValueError(
             "steps and their records must be at the top level of an importable "
-            f"module; got {module}:{name}. Move it to the workflow's steps.py."
+            f"module; got {thing.__module__}:{name}. Move it to one."
         )
     return f"{module}:{name}"
 

@@ -18,6 +18,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from surrogates.distributed.launcher import import_path
 from workflows.engine.driving.interchange import end_with
 
 if TYPE_CHECKING:
@@ -49,7 +50,11 @@ def compute_within(call: "Call", manifests: "Inputs", limit_s: float) -> str:
     """
     words = [sys.executable, "-m", __name__, str(limit_s)]
     with subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        words,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": import_path()},
+        start_new_session=True,
     ) as process:
         try:
             answer, _ = process.communicate(pickle.dumps((call, manifests)), limit_s)

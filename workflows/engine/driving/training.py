@@ -23,6 +23,7 @@ from surrogates.distributed.checkpoint import save_checkpoint, sole_writer
 from surrogates.distributed.launcher import launch
 from surrogates.training import StoppedTrainingError
 from workflows.engine.files.artefacts import Manifest, artefact
+from workflows.engine.files.program import importable_name
 from workflows.engine.watching.events import Log, event_log
 
 if TYPE_CHECKING:
@@ -136,4 +137,4 @@ def train_rank(
 
 
 def _name_of(thing: Callable[..., object]) -> str:
-    return f"{thing.__module__}:{thing.__qualname__}"
+    return f"{importable_name(thing.__module__)}:{thing.__qualname__}"

@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import re
-import shlex
 import shutil
 import socket
 import subprocess
@@ -32,12 +31,13 @@ from data.durable_files import (
     write_durably,
 )
 from workflows.engine.files.artefacts import Artefact, artefact, is_intact
+from workflows.engine.files.program import start_command, this_program
 
 _DISTRIBUTIONS = ("headrace", "torch", "numpy", "scipy", "parsl", "zarr", "xarray")
 
 
 _KEYS = {"workflow", "size", "seed", "config", "inputs", "versions", "git"}
-_KEYS |= {"continuations"}
+_KEYS |= {"continuations", "program", "program_folder"}
 _RESTORE = "Restore it, or start a new run."
 
 _FOLDERS = ("inputs", "fields", "checkpoints", "figures", "events")
@@ -194,10 +194,10 @@ def lock_holder(folder: Path) -> tuple[int, str] | None:
     return (int(words["process"] or 0), words["host"] or "") if words else None
 
 
-def continue_command(workflow: str, folder: Path) -> str:
-    """The words that continue a run, for a shell."""
-    place = shlex.quote(str(folder.resolve()))
-    return f"python -m workflows.{workflow} --run-dir {place}"
+def continue_command(run: Mapping[str, Any], folder: Path) -> str:
+    """The words that continue a run, given its `run.json`, for a shell."""
+    start = (run["continuations"] or [run])[-1]
+    return start_command(start, "--run-dir", str(folder.resolve()))
 
 
 def require_space(folder: Path, n_bytes: int) -> None:
@@ -253,10 +253,12 @@ def record_run(folder: Path, request: Request) -> str:
         ValueError: if a continued run is of another release, or its inputs are not what
             they were.
     """
-    stored = read_run(folder)
+    stored, program = read_run(folder), this_program()
     now = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
+        "program": list(program.words),
+        "program_folder": program.folder,
         "command_line": list(request.command_line),
         "site": request.site,
         "site_sha256": request.site_sha256,

@@ -172,7 +172,7 @@ def _describe_start(
 
     Or it was complete and done once more; then, too, its results are those of the last.
     """
-    command = ["python", "-m", f"workflows.{workflow}", *start["command_line"][1:]]
+    command = [*start["program"], *start["command_line"][1:]]
     return {
         "@id": f"#start/{number}",
         "@type": "CreateAction",

@@ -44,8 +44,8 @@ class Answer:
     lead: Sequence[str]
     sections: Sequence[Section]
     metrics: Mapping[str, Metric]
-    timings: Mapping[str, float]
     closing: Sequence[str]
+    timings: Mapping[str, float] = field(default_factory=dict)
     failed: Sequence[tuple[int, int, str]] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)

@@ -123,9 +123,7 @@ def describe_provenance(
         digests: SHA-256 of the data from elsewhere, by name.
     """
     times = {
-        f"{'continued' if k else 'started'} {part['time']}": _describe_start(
-            run["workflow"], part
-        )
+        f"{'continued' if k else 'started'} {part['time']}": _describe_start(part)
         for k, part in enumerate([run, *run["continuations"]])
     }
     return {
@@ -215,10 +213,10 @@ def figure_style() -> Iterator[None]:
         yield
 
 
-def _describe_start(workflow: str, part: Mapping[str, Any]) -> str:
+def _describe_start(part: Mapping[str, Any]) -> str:
     git = part["git"] or {"commit": "no checkout", "is_dirty": False}
     commit = git["commit"] + (" with changes" if git["is_dirty"] else "")
-    words = ["python", "-m", f"workflows.{workflow}", *part["command_line"][1:]]
+    words = [*part["program"], *part["command_line"][1:]]
     return f"{shlex.join(words)} (site {part['site']}, commit {commit})"
 
 

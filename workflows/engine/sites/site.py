@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import sys
+import sysconfig
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -18,6 +19,7 @@ from string import Template
 from typing import Any
 
 from data.staging import Tier
+from workflows.engine.files.program import this_program
 
 ROLES = ("sim", "train", "io")
 SITE_MODULE = "_headrace_site_"  # before the names of site files, which nobody imports
@@ -162,10 +164,13 @@ def worker_environment() -> str:
     """Shell lines for `worker_init`: workers import what the driver imports.
 
     Workers start elsewhere and see neither the driver's folder nor its thread count.
+    The folder of a study comes last: no file in it stands for a package of ours.
     """
-    packages = shlex.quote(str(_PACKAGES))
+    packages, study = shlex.quote(str(_PACKAGES)), this_program().folder
+    is_found = study in {str(_PACKAGES), sysconfig.get_path("purelib")}
+    last = "" if is_found else f":{shlex.quote(study)}"
     return (
-        f'export PYTHONPATH={packages}"${{PYTHONPATH:+:$PYTHONPATH}}"\n'
+        f'export PYTHONPATH={packages}"${{PYTHONPATH:+:$PYTHONPATH}}"{last}\n'
         "export OMP_NUM_THREADS=1"
     )
 
