@@ -17,6 +17,7 @@ RUN = {
     "time": "2026-01-01T00:00:00+00:00",
     "git": None,
     "command_line": ["study"],
+    "program": ["python", "study.py"],
     "site": "laptop",
     "versions": {},
     "continuations": [],

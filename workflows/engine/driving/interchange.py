@@ -1,8 +1,9 @@
 """Parsl's interchange, tied to its driver.
 
 As a program, with the number of its parent process. Ctrl-C reaches every process of the
-terminal's group: the interchange leaves it to the driver. A driver that was killed can end nothing: the interchange sees that its parent
-is another, and ends; the workers, without its heartbeats, follow.
+terminal's group: the interchange leaves it to the driver. A driver that was killed can
+end nothing: the interchange sees that its parent is another, and ends; the workers,
+without its heartbeats, follow.
 """
 
 import logging
