@@ -26,12 +26,14 @@ class Measurements:
 def parse_measurements(text: str, n_cells: int) -> Measurements:
     """Reads the table and checks it against a mesh of `n_cells` cells.
 
+    A byte-order mark, which spreadsheets write before the header, is left out.
+
     Raises:
         ValueError: the header is another one, a row is not a cell id and a number, a
             cell is outside the mesh or stands twice, a value is not finite, or there
             are fewer than four rows. Names the line.
     """
-    rows = list(csv.reader(text.splitlines()))
+    rows = list(csv.reader(text.removeprefix("\ufeff").splitlines()))
     if not rows or [word.strip() for word in rows[0]] != HEADER:
         raise ValueError(
             f"measurements must begin with the line {','.join(HEADER)}; got "

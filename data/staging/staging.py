@@ -20,6 +20,7 @@ from typing import Any, Self
 import google_crc32c
 
 from data.durable_files import StagingError
+from data.staging.private_folders import require_private
 from data.staging.tier_folder import CHUNK_BYTES, TierFolder, checksum
 from data.staging.tiers import Tier, folder_of
 
@@ -53,7 +54,9 @@ class Staging:
         self, tiers: Sequence[Tier], environment: Mapping[str, str], log: Log
     ) -> None:
         self._log = log
-        self._folders = [_opened(tier, environment, log) for tier in tiers]
+        self._folders = [
+            _opened(tier, environment, log, is_last=tier is tiers[-1]) for tier in tiers
+        ]
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="staging")
 
     def put(self, key: str, parts: Sequence[bytes]) -> Handle:
@@ -287,13 +290,18 @@ def bytes_by_edge(
     return moved
 
 
-def _opened(tier: Tier, environment: Mapping[str, str], log: Log) -> TierFolder:
+def _opened(
+    tier: Tier, environment: Mapping[str, str], log: Log, *, is_last: bool
+) -> TierFolder:
     folder, missing = folder_of(tier, environment)
     if missing is not None:
         record = {"tier": tier.name, "variable": missing, "folder": str(folder)}
         log({"event": "tier fallback", **record})
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if is_last:
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            require_private(folder)
     except OSError as error:
         raise StagingError(
             f"tier {tier.name} must have a folder that can be made; got {folder} "

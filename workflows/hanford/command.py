@@ -52,7 +52,7 @@ def _read_inputs(config: HanfordConfig, options: Options) -> Inputs:
                 "--measurements must name a table of cells and ln T; got "
                 f"{options['measurements']}."
             )
-        text = options["measurements"].read_text()
+        text = options["measurements"].read_text(encoding="utf-8")
         n_measured = len(parse_measurements(text, aquifer.n_cells).cells)
         inputs["measurements.csv"] = text.encode()
     require_fit(config, aquifer.n_cells, n_measured)

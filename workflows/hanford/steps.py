@@ -114,7 +114,7 @@ def fit_prior(record: PriorRecord, folder: Path, log: Log) -> Manifest:
 
 def _measurements(record: PriorRecord, folder: Path, aquifer: Aquifer) -> Measurements:
     if record.measurements is not None:
-        text = (folder / record.measurements).read_text()
+        text = (folder / record.measurements).read_text(encoding="utf-8")
         return parse_measurements(text, aquifer.n_cells)
     cells = aquifer.observation_sets[record.n_observations][record.observation_set]
     return Measurements(cells, aquifer.reference_log_transmissivity[cells])

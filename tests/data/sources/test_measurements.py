@@ -28,3 +28,11 @@ def test_a_table_is_read_in_its_order():
 def test_a_bad_table_is_refused_by_its_line(text, message):
     with pytest.raises(ValueError, match=message):
         parse_measurements(text, 100)
+
+
+def test_a_byte_order_mark_before_the_header_is_no_part_of_it():
+    text = "cell,log_transmissivity\n0,7.1\n1,7.2\n2,7.4\n3,7.0\n"
+    marked = text.encode("utf-8-sig").decode("utf-8")
+    assert marked != text
+    found = parse_measurements(marked, 10).log_transmissivity
+    assert found.tolist() == [7.1, 7.2, 7.4, 7.0]

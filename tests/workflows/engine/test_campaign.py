@@ -1,13 +1,17 @@
 """Tasks on threads and on processes: same manifests, same errors, same retries."""
 
+import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from parsl.jobs.states import JobState, JobStatus
 
 from surrogates.distributed.launcher import TrainingError
+from workflows.engine.driving import parsl_setup
 from workflows.engine.driving.campaign import gather
 from workflows.engine.driving.journal import read_journal
 from workflows.engine.driving.parsl_setup import (
@@ -17,7 +21,10 @@ from workflows.engine.driving.parsl_setup import (
 from workflows.engine.driving.tasks import Task
 from workflows.engine.driving.time_limit import LostProcessError, TimeLimitError
 from workflows.engine.files.artefacts import Manifest
-from workflows.engine.sites.failed_blocks import explain_failed_blocks
+from workflows.engine.sites.failed_blocks import (
+    LostExecutorError,
+    explain_failed_blocks,
+)
 from workflows.engine.sites.site import load_site
 from workflows.engine.watching.events import read_events
 
@@ -368,3 +375,31 @@ def test_workers_that_do_not_start_stop_the_executor(states, stops):
     assert [str(error)[:34] for error in told] == [
         "workers of executor workers must s"
     ] * stops
+
+
+def test_every_loss_of_an_interchange_is_told_once():
+    """Two executors of real processes; the second is killed once the first is told."""
+    over, told = threading.Event(), []
+
+    class Executor:
+        def __init__(self, label, words):
+            self.label = label
+            self.interchange_proc = subprocess.Popen(words, stdin=subprocess.PIPE)
+
+        def set_bad_state_and_fail_all(self, error):
+            told.append((self.label, type(error)))
+            if self.label == "first":
+                second.interchange_proc.kill()
+            else:
+                over.set()
+
+    first = Executor("first", [sys.executable, "-c", ""])
+    second = Executor("second", [sys.executable, "-c", "input()"])
+    kernel = SimpleNamespace(executors={"first": first, "second": second})
+    watch = threading.Thread(target=parsl_setup._watch, args=(kernel, over))
+    watch.start()
+    watch.join(60)
+    second.interchange_proc.kill()
+    for executor in (first, second):
+        executor.interchange_proc.communicate()
+    assert told == [("first", LostExecutorError), ("second", LostExecutorError)]

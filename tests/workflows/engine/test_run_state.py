@@ -152,6 +152,8 @@ def test_quantities_are_told_in_units_of_their_size():
     told = [duration(s) for s in (0.24, 9.96, 119.0, 600.0, 7500.0, None)]
     assert told == ["0.2 s", "10 s", "119 s", "10 min", "2 h 5 min", ""]
     assert [size(n) for n in (999, 1500, 2.5e12)] == ["999 B", "1.5 kB", "2.5 TB"]
+    edges = (999_400, 999_700, 999_700_000, 999.7e9)
+    assert [size(n) for n in edges] == ["999 kB", "1 MB", "1 GB", "0.9997 TB"]
 
 
 def test_sparkline_spans_least_to_greatest_and_skips_what_is_not_finite():

@@ -1,5 +1,6 @@
 """Tiers of a run: part of no result and no key, and gone with the run."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -183,3 +184,100 @@ def test_each_run_has_folders_of_its_own(tmp_path, tiers):
     assert first.fallback.startswith("/spare/a-")
     assert first.root != other.root
     assert last.root == str(tmp_path / "a")
+
+
+@pytest.fixture
+def prepared(tmp_path, tiers):
+    """The place of a fast tier, as another user may make it, and a victim's files."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "file").write_text("precious")
+    place = Path(tiers[0].root)
+    place.mkdir(mode=0o700)
+    return place, victim
+
+
+def held(folder, tiers):
+    events = []
+    folder.mkdir(parents=True, exist_ok=True)
+    with held_tiers(folder, tiers, events.append):
+        pass
+    return [event["event"] for event in events if event["event"] == "tier left out"]
+
+
+def test_a_place_that_others_can_write_to_is_left_out(
+    tmp_path, tiers, prepared, run, monkeypatch, capsys
+):
+    place, victim = prepared
+    (place / "x").symlink_to(victim)
+    (place / "x.driver").write_text(str(victim))
+    place.chmod(0o777)
+    assert held(tmp_path / "runs" / "b", tiers) == ["tier left out"]
+    told = capsys.readouterr().err
+    assert told.count("warning: tier memory is not used") == 1
+    folder, store, rows, _ = run
+    monkeypatch.setenv(TIERS, tiers_to_json(tiers))
+    events = []
+    assert np.array_equal(read(folder, store, events), rows[[3, 0, 1]])
+    assert [event["event"] for event in events] == ["tier left out"]
+    assert (victim / "file").read_text() == "precious"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+def test_a_place_of_another_user_is_left_out(tmp_path, tiers, prepared):
+    place, _ = prepared
+    os.chown(place, 65534, 65534)
+    assert held(tmp_path / "runs" / "b", tiers) == ["tier left out"]
+
+
+def test_what_looks_like_a_dead_run_but_is_a_link_stays(tmp_path, tiers, prepared):
+    place, victim = prepared
+    (place / "x").symlink_to(victim)
+    (place / "x.driver").write_text(str(victim))
+    held(tmp_path / "runs" / "b", tiers)
+    assert (victim / "file").read_text() == "precious"
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_lock_that_is_no_file_is_neither_followed_nor_waited_for(
+    tmp_path, tiers, prepared, kind
+):
+    place, victim = prepared
+    folder = tmp_path / "runs" / "b"
+    name = Path(run_tiers(folder, tiers)[0].root).name
+    lock = place / f"{name}.driver"
+    lock.symlink_to(victim / "file") if kind == "link" else os.mkfifo(lock)
+    os.mkfifo(place / "z.driver")  # another run's
+    assert held(folder, tiers) == ["tier left out"]
+    assert (victim / "file").read_text() == "precious"
+
+
+def test_copies_in_memory_are_closed_to_others(tmp_path, run, tiers, monkeypatch):
+    folder, store, _, _ = run
+    monkeypatch.setenv(TIERS, tiers_to_json(tiers))
+    read(folder, store, [])
+    own = Path(run_tiers(folder, tiers)[0].root)
+    assert own.stat().st_mode & 0o077 == 0
+    assert own.parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_lock_that_another_driver_removes_is_taken_anew(tmp_path, tiers, monkeypatch):
+    """Removed between open and lock, once, as a driver that ends may do it."""
+    folder = tmp_path / "runs" / "b"
+    folder.mkdir(parents=True)
+    root = Path(run_tiers(folder, tiers)[0].root)
+    lock, flock, removed = root.with_name(f"{root.name}.driver"), fcntl.flock, []
+
+    def removing(stream, how):
+        if how == fcntl.LOCK_SH and not removed:
+            removed.append(lock.unlink())
+            root.rmdir()
+        flock(stream, how)
+
+    monkeypatch.setattr(fcntl, "flock", removing)
+    with held_tiers(folder, tiers, lambda event: None):
+        assert removed
+        assert lock.exists()
+        assert root.is_dir()
+    assert not lock.exists()
+    assert not root.exists()

@@ -55,6 +55,8 @@ Options = Mapping[str, Any]
 Inputs = Mapping[str, bytes]
 
 DEFAULT_SIZE = "standard"
+MOST_SEED = 2**31 - 1
+"""torch's generators on a CPU take 32 bits, half of which are for second streams."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ def command_line(workflow: Workflow[Config]) -> typer.Typer:
         ] = None,
         seed: Annotated[
             int | None,
-            typer.Option(min=0, max=2**63 - 1, help="Of all random draws; default 0."),
+            typer.Option(min=0, max=MOST_SEED, help="Of all random draws; default 0."),
         ] = None,
         run_dir: Annotated[
             Path | None, typer.Option(help="Folder to run in; a run there continues.")

@@ -79,8 +79,12 @@ def _close(kernel: DataFlowKernel) -> None:
 
 def _watch(kernel: DataFlowKernel, is_over: threading.Event) -> None:
     """Fail the tasks of an executor whose interchange is gone; Parsl would wait."""
+    known = set[str]()
     while not is_over.wait(SECONDS_BETWEEN_LOOKS):
         for executor in _lost_interchanges(kernel):
+            if executor.label in known:
+                continue
+            known.add(executor.label)
             code = executor.interchange_proc.returncode
             executor.set_bad_state_and_fail_all(
                 LostExecutorError(
@@ -88,7 +92,6 @@ def _watch(kernel: DataFlowKernel, is_over: threading.Event) -> None:
                     f"with code {code} (negative: by that signal)."
                 )
             )
-            return
 
 
 def _lost_interchanges(kernel: DataFlowKernel) -> list[Any]:

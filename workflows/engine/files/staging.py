@@ -15,14 +15,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 from pydantic import TypeAdapter
 
 from data.durable_files import StagingError
 from data.ensemble_store import StoredFile
-from data.staging import TASK, Handle, Staging, Tier
+from data.staging import (
+    TASK,
+    Handle,
+    Staging,
+    Tier,
+    UntrustedFolderError,
+    open_own_file,
+    require_private,
+)
 from data.staging.tiers import folder_of
 from workflows.engine.watching.events import Log
+from workflows.engine.watching.telling import tell
 
 TIERS = "HEADRACE_TIERS"  # environment variable with the tiers of the site, as JSON
 LAST = "file_system"
@@ -75,10 +85,11 @@ def fast_files(
         and opens it; None where the run folder is the only tier.
     """
     tiers = _TIERS.validate_json(os.environ.get(TIERS, "[]"))
-    if len(tiers) < 2:  # noqa: PLR2004  # the last one is the folder of the run
+    trusted = _trusted(run_tiers(folder, tiers), log) if tiers else []
+    if len(trusted) < 2:  # noqa: PLR2004  # the last one is the folder of the run
         yield None
         return
-    with Staging(run_tiers(folder, tiers), os.environ, log) as staging:
+    with Staging(trusted, os.environ, log) as staging:
 
         def open_file(stored: StoredFile) -> int:
             key = (store / stored.name).relative_to(folder).as_posix()
@@ -103,6 +114,21 @@ def log_written(log: Log, files: Sequence[StoredFile], seconds: float) -> None:
     )
 
 
+def _trusted(tiers: Sequence[Tier], log: Log) -> list[Tier]:
+    """The tiers without those that another user may have prepared."""
+    trusted = []
+    for tier in tiers[:-1]:
+        try:
+            require_private(folder_of(tier, os.environ)[0])
+        except UntrustedFolderError as error:
+            log({"event": "tier left out", "key": tier.name, "cause": str(error)})
+            continue
+        except (StagingError, OSError):
+            pass  # what is missing here is said when the tier is opened
+        trusted.append(tier)
+    return [*trusted, tiers[-1]]
+
+
 @contextmanager
 def held_tiers(folder: Path, tiers: Sequence[Tier], log: Log) -> Iterator[None]:
     """Clear the fast tiers here of what dead runs left and, in the end, of this run.
@@ -116,18 +142,30 @@ def held_tiers(folder: Path, tiers: Sequence[Tier], log: Log) -> Iterator[None]:
             # a task that needs a tier that is not here says so
             with suppress(StagingError, OSError):
                 root, _ = folder_of(tier, os.environ)
-                if root.parent.parent.is_dir():
+                if not root.parent.parent.is_dir():
+                    continue
+                try:
                     stack.enter_context(_held(root, folder, log))
+                except UntrustedFolderError as error:
+                    tell(f"warning: tier {tier.name} is not used: {error}")
+                    log(
+                        {
+                            "event": "tier left out",
+                            "key": tier.name,
+                            "cause": f"{error}",
+                        }
+                    )
         yield
 
 
 @contextmanager
 def _held(root: Path, folder: Path, log: Log) -> Iterator[None]:
     """The folder of a run on a tier, locked by its driver."""
-    root.mkdir(parents=True, exist_ok=True)
+    require_private(root)
     lock = root.with_name(f"{root.name}.driver")
-    with lock.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_SH)
+    with _locked_by_driver(lock) as stream:
+        require_private(root)  # another driver may have cleared it meanwhile
+        stream.truncate(0)
         stream.write(str(folder))
         stream.flush()
         for other in root.parent.glob("*.driver"):
@@ -136,11 +174,38 @@ def _held(root: Path, folder: Path, log: Log) -> Iterator[None]:
     _clear_if_abandoned(lock, log)
 
 
+@contextmanager
+def _locked_by_driver(lock: Path) -> Iterator[TextIO]:
+    """The lock file, shared-locked; anew where another driver has just removed it."""
+    while True:
+        descriptor = open_own_file(lock, os.O_RDWR | os.O_CREAT)
+        with os.fdopen(descriptor, "r+") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH)
+            if _is_still(lock, stream):
+                yield stream
+                return
+
+
+def _is_still(lock: Path, stream: TextIO) -> bool:
+    """Whether an open file is the one that its path names."""
+    try:
+        return os.path.samestat(lock.lstat(), os.fstat(stream.fileno()))
+    except FileNotFoundError:
+        return False
+
+
 def _clear_if_abandoned(lock: Path, log: Log) -> None:
     """Remove what a run has on a tier and below it, if nobody drives the run."""
-    with suppress(FileNotFoundError, BlockingIOError), lock.open() as stream:
+    with (
+        suppress(FileNotFoundError, BlockingIOError, UntrustedFolderError),
+        os.fdopen(open_own_file(lock, os.O_RDWR)) as stream,
+    ):
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_still(lock, stream):
+            return
         root, folder = lock.with_suffix(""), Path(stream.read())
+        if root.exists():
+            require_private(root)
         if folder.is_dir():
             upper = Tier("fast", str(root), None, is_volatile=True, scope="node")
             with Staging([upper, *run_tiers(folder, ())], os.environ, log) as staging:

@@ -23,6 +23,7 @@ FAULTS = {
     "training stopped": ("early end", "early ends", "its last good state is used"),
     "checkpoint discarded": ("bad checkpoint", "bad checkpoints", "trained anew"),
     "journal damaged": ("damaged journal", "damaged journals", "computed again"),
+    "tier left out": ("unsafe tier", "unsafe tiers", "not used"),
     "corrupt replica": ("bad replica", "bad replicas", "fetched again"),
 }
 """Events of faults: one, several, and the consequence."""

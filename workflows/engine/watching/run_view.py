@@ -65,7 +65,7 @@ def duration(seconds: float | None) -> str:
 def size(n_bytes: float) -> str:
     """Bytes in decimal units."""
     for unit in ("B", "kB", "MB", "GB"):
-        if n_bytes < _KILO:
+        if n_bytes < 999.5:  # noqa: PLR2004  # three digits must hold the rounded number
             return f"{n_bytes:.3g} {unit}"
         n_bytes /= _KILO
     return f"{n_bytes:.4g} TB"
