@@ -7,7 +7,6 @@ child's standard input is a pipe from the parent: its end of file tells a child 
 parent is gone, and it ends at once, so that no orphan writes into a continued run.
 """
 
-import builtins
 import json
 import os
 import subprocess
@@ -27,11 +26,19 @@ class TrainingError(RuntimeError):
     Attributes:
         is_deterministic: whether it raised what the same call will raise again; not so
             where it was killed, or where storage failed.
+        remote_traceback: of the process, empty where it was killed.
     """
 
-    def __init__(self, message: str, *, is_deterministic: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        is_deterministic: bool = False,
+        remote_traceback: str = "",
+    ) -> None:
         super().__init__(message)
         self.is_deterministic = is_deterministic
+        self.remote_traceback = remote_traceback
 
 
 def launch(
@@ -91,12 +98,14 @@ def _environment(n_threads: int) -> dict[str, str]:
 
 def _failure(function: str, code: int, attempt: Path) -> TrainingError:
     """The error with the cause that the process wrote, or how it ended."""
-    path = attempt / "error.txt"
+    path = attempt / "error.json"
     if path.exists():
-        cause = path.read_text()
-        kind = getattr(builtins, cause.partition(":")[0], Exception)
-        is_transient = issubclass(kind, OSError | MemoryError)
-        return TrainingError(cause, is_deterministic=not is_transient)
+        told = json.loads(path.read_bytes())
+        return TrainingError(
+            told["cause"],
+            is_deterministic=told["is_permanent"],
+            remote_traceback=told["traceback"],
+        )
     ended = f"was ended by signal {-code}" if code < 0 else f"exited with {code}"
     tail = (attempt / "output.txt").read_text(errors="replace").splitlines()
     lines = [f"{function} {ended}; last output:", *tail[-TAIL_LINES:]]

@@ -1,16 +1,17 @@
 """The child's side of the launcher: `python -m surrogates.distributed.rank FOLDER`."""
 
-import importlib
 import json
 import os
 import sys
 import threading
 import traceback
 from pathlib import Path
+from pkgutil import resolve_name
 
 import torch
 
 from data.durable_files import write_durably
+from data.failures import is_permanent
 
 
 def end_with_parent() -> None:
@@ -27,15 +28,18 @@ def run(folder: Path) -> int:
     """Makes the call that `call.json` describes; writes the result or the cause."""
     call = json.loads((folder / "call.json").read_text())
     torch.set_num_threads(call["n_threads"])
-    module, name = call["function"].split(":")
     try:
-        result = getattr(importlib.import_module(module), name)(**call["arguments"])
+        result = json.dumps(resolve_name(call["function"])(**call["arguments"]))
     except Exception as error:
         traceback.print_exc()
-        cause = f"{type(error).__name__}: {error}"
-        write_durably(folder / "error.txt", [cause.encode()])
+        told = {
+            "cause": f"{type(error).__name__}: {error}",
+            "is_permanent": is_permanent(error),
+            "traceback": traceback.format_exc(),
+        }
+        write_durably(folder / "error.json", [json.dumps(told).encode()])
         return 1
-    write_durably(folder / "result.json", [json.dumps(result).encode()])
+    write_durably(folder / "result.json", [result.encode()])
     return 0
 
 

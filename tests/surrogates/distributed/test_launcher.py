@@ -30,6 +30,16 @@ def fill_disk():
     raise BlockingIOError("no space left on tier")
 
 
+def miss_file():
+    raise FileNotFoundError("no table")
+
+
+def state_numpy():
+    import numpy
+
+    return {"error": numpy.float32(0.5)}
+
+
 def die():
     print("about to die", flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -85,6 +95,25 @@ def test_a_failure_of_storage_is_not_deterministic(ranks, tmp_path):
     with pytest.raises(TrainingError, match=r"^BlockingIOError: no space") as caught:
         launch("rank_functions:fill_disk", {}, n_threads=1, folder=tmp_path)
     assert not caught.value.is_deterministic
+
+
+def test_a_missing_file_is_as_permanent_as_in_a_task(ranks, tmp_path):
+    with pytest.raises(TrainingError, match=r"^FileNotFoundError: no table") as caught:
+        launch("rank_functions:miss_file", {}, n_threads=1, folder=tmp_path)
+    assert caught.value.is_deterministic
+
+
+def test_facts_that_are_no_json_would_fail_again(ranks, tmp_path):
+    with pytest.raises(TrainingError, match="float32 is not JSON") as caught:
+        launch("rank_functions:state_numpy", {}, n_threads=1, folder=tmp_path)
+    assert caught.value.is_deterministic
+
+
+def test_the_traceback_of_the_process_is_kept(ranks, tmp_path):
+    with pytest.raises(TrainingError) as caught:
+        launch("rank_functions:fail", {}, n_threads=1, folder=tmp_path)
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert 'raise ValueError("rate must be > 0; got -1.")' in error.remote_traceback
 
 
 def test_a_rank_ends_when_its_parent_is_killed(ranks, tmp_path):

@@ -7,11 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from surrogates.distributed.launcher import TrainingError
+from workflows.engine.command.endings import failures_exit_1
 from workflows.engine.driving.campaign import gather
 from workflows.engine.driving.journal import read_journal
 from workflows.engine.driving.tasks import Task
 from workflows.engine.files.run_folder import Request, locked, record_run
+from workflows.status.verdict import root_cause
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -347,3 +351,13 @@ def _matches(pattern, text):
     import re
 
     return re.search(pattern, text) is not None
+
+
+def test_the_traceback_of_a_training_process_reaches_the_run(tmp_path, capsys):
+    run = {"program": ["python", "study.py"], "continuations": []}
+    error = TrainingError("ValueError: n", remote_traceback="  in fit_network\n")
+    with pytest.raises(typer.Exit), failures_exit_1(tmp_path, run):
+        raise error
+    assert "in fit_network" in (tmp_path / "failure.txt").read_text()
+    assert "in fit_network" not in capsys.readouterr().err
+    assert root_cause((tmp_path / "failure.txt").read_text()).endswith("ValueError: n")

@@ -79,6 +79,8 @@ def _will_recur(error: Exception) -> bool:
 
 def _keep_traceback(path: Path, error: Exception) -> None:
     trace = "".join(traceback.format_exception(error))
+    remote = getattr(error, "remote_traceback", "")  # of the process of a training
+    trace = f"{remote}\nThat ended the following:\n\n{trace}" if remote else trace
     try:
         path.write_text(trace, encoding="utf-8")
     except OSError as refused:

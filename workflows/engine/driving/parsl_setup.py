@@ -20,6 +20,7 @@ from parsl.dataflow.taskrecord import TaskRecord
 from parsl.executors.errors import BadStateException
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 
+from data.failures import is_permanent
 from surrogates.distributed.launcher import TrainingError
 from workflows.engine.driving.journal import Journal
 from workflows.engine.driving.tasks import call_of
@@ -37,14 +38,6 @@ SECONDS_BETWEEN_LOOKS = 0.5  # at the interchanges
 
 
 _LOST_PLACES = (WorkerLost, ManagerLost, BadStateException, LostExecutorError)
-
-_PERMANENT_OS_ERRORS = (
-    FileNotFoundError,
-    FileExistsError,
-    PermissionError,
-    IsADirectoryError,
-    NotADirectoryError,
-)
 
 
 @contextmanager
@@ -150,11 +143,9 @@ def retry_cost(error: BaseException) -> int:
         return 0  # never retried; the root cause has been counted where it arose
     if isinstance(error, (*_LOST_PLACES, LostProcessError)):
         return 1
-    if isinstance(error, OSError) and not isinstance(error, _PERMANENT_OS_ERRORS):
-        return 1  # full or unreachable storage; a missing file stays missing
-    if isinstance(error, TrainingError) and not error.is_deterministic:
-        return 1
-    return RETRIES + 1
+    if isinstance(error, TrainingError):  # the process has judged its own error
+        return RETRIES + 1 if error.is_deterministic else 1
+    return RETRIES + 1 if is_permanent(error) else 1
 
 
 def _cost_recorded(log: Log, error: BaseException, task: TaskRecord) -> int:

@@ -7,7 +7,6 @@ JSON on every site: what works on threads works on processes, and Parsl's pickle
 take longer than all the rest of a small task, find only strings.
 """
 
-import importlib
 import json
 import os
 import socket
@@ -17,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -195,16 +195,7 @@ _RECORD_RULE = "a record must hold finite JSON values only (paths as strings)"
 @lru_cache
 def adapter_of(record_type: str) -> TypeAdapter[Any]:
     """The pydantic reader and writer of a record class, built once."""
-    return TypeAdapter(find_object(record_type))
-
-
-def find_object(name: str) -> Any:  # noqa: ANN401  # a function or a class
-    """Import what `name_of` named."""
-    module, _, qualname = name.partition(":")
-    found: Any = importlib.import_module(module)
-    for part in qualname.split("."):
-        found = getattr(found, part)
-    return found
+    return TypeAdapter(resolve_name(record_type))
 
 
 def _with_one_thread(name: str) -> Callable[..., object]:
@@ -215,7 +206,7 @@ def _with_one_thread(name: str) -> Callable[..., object]:
     keeps the count per thread, so it is set for each task.
     """
     os.environ["OMP_NUM_THREADS"] = "1"
-    step: Callable[..., object] = find_object(name)
+    step: Callable[..., object] = resolve_name(name)
     if "torch" in sys.modules:
         import torch  # waits, where another thread is importing it
 
