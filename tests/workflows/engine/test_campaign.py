@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +28,7 @@ from workflows.engine.sites.failed_blocks import (
 )
 from workflows.engine.sites.site import load_site
 from workflows.engine.watching.events import read_events
+from workflows.engine.watching.run_state import RunState
 
 SITES = ["laptop", "laptop_htex"]
 CHECKOUT = Path(__file__).parents[3]
@@ -403,3 +405,22 @@ def test_every_loss_of_an_interchange_is_told_once():
     for executor in (first, second):
         executor.interchange_proc.communicate()
     assert told == [("first", LostExecutorError), ("second", LostExecutorError)]
+
+
+def test_what_a_step_logs_is_never_taken_for_the_engines_own(tmp_path, campaign_on):
+    import little_steps as steps
+
+    with campaign_on("laptop") as campaign:
+        step = steps.log_words_of_the_engine
+        gather([campaign.submit(sim(step), steps.Number(1))])
+    events = read_events(tmp_path / "run")
+    kinds = Counter(event.get("event") for event in events)
+    assert (kinds["start"], kinds["epoch"]) == (1, 0)
+    facts = [event["fact"] for event in events if event.get("event") == "fact"]
+    assert {"event": "epoch", "loss": 0.5} in facts
+    assert {"event": "found", "time": "noon"} in facts
+    [found] = [event for event in events if event.get("event") == "found"]
+    assert found["depth"] == 3
+    state = RunState()
+    state.fold(events)
+    assert state.stages["log_words_of_the_engine"].n_done == 1

@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
 from workflows.engine.watching.events import Tail
@@ -173,3 +174,43 @@ def test_tail_gives_every_whole_line_once(tmp_path):
     (tmp_path / "b.jsonl").write_bytes(b'{"n": 5}\n')
     assert [r["n"] for r in tail.records()] == [3, 5]
     assert Tail(tmp_path, "*.jsonl", skips_present=True).records() == []
+
+
+MALFORMED = [
+    {"event": "start"},
+    {"event": "start", "task": 3},
+    {"event": "epoch"},
+    {"event": "epoch", "training": "n", "epoch": "x", "epochs": 2},
+    {"event": "epoch", "training": "n", "epoch": 1, "epochs": 2},
+    {"event": "block", "state": "running"},
+    {"event": "stages", "stages": 4},
+    {"event": "moved", "source": "a", "target": "b"},
+    {"event": ["epoch"]},
+]
+
+
+@pytest.mark.parametrize("record", MALFORMED)
+def test_an_event_that_lacks_what_it_should_say_is_left_out(record):
+    state = RunState()
+    state.fold([{"time": 1.0, **record}])
+    assert state.last == 1.0
+    assert state.trainings == {}
+    screen = io.StringIO()
+    Console(file=screen, width=100).print(tables(state, 2.0))
+    assert line(state, 2.0) == ""
+
+
+def test_trainings_of_one_label_have_curves_of_their_own():
+    epoch = {"event": "epoch", "training": "unet", "status": "", "seconds_left": 0.0}
+    epoch |= {"epochs": 2, "curve": "error"}
+    state = RunState()
+    for time, name, number, error in (
+        (1.0, "unet_8", 1, 0.5),
+        (2.0, "unet_16", 1, 0.3),
+        (3.0, "unet_8", 2, 0.4),
+        (4.0, "unet_8", 1, 0.2),  # a second stage
+    ):
+        place = {"time": time, "checkpoint": name, "epoch": number, "error": error}
+        state.fold([{**epoch, **place}])
+    curves = {name: t.curve for name, t in state.trainings.items()}
+    assert curves == {"unet_8": {1: 0.2}, "unet_16": {1: 0.3}}

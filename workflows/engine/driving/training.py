@@ -125,7 +125,7 @@ def train_rank(
     checkpoint = run / "checkpoints" / f"{name}.training.pt"
     told = TypeAdapter(resolve_name(record_type)).validate_python(record)
     with sole_writer(checkpoint):
-        training = Training(run, checkpoint, data_digest, event_log(run))
+        training = Training(run, checkpoint, data_digest, _log_of(run, name))
         try:
             description, facts = resolve_name(function)(told, training, **arguments)
         except StoppedTrainingError as error:
@@ -134,6 +134,12 @@ def train_rank(
         state = {"data_digest": data_digest, "description": description}
         save_checkpoint(run / "checkpoints" / f"{name}.pt", state)
     return dict(facts)
+
+
+def _log_of(run: Path, name: str) -> Log:
+    """The log of the run; a training of the same label has another checkpoint."""
+    log = event_log(run)
+    return lambda record: log({**record, "checkpoint": name})
 
 
 def _name_of(thing: Callable[..., object]) -> str:

@@ -16,6 +16,14 @@ from typing import Any
 
 Log = Callable[[Mapping[str, object]], None]
 
+DRIVING_EVENTS = frozenset(
+    {
+        *("begin", "stages", "start", "finish", "fail", "failed", "retry", "reuse"),
+        *("block", "epoch", "decision", "journal"),
+    }
+)
+"""Events that the engine alone logs: what they say is believed."""
+
 _lock = threading.Lock()
 _descriptors: dict[Path, int] = {}
 
@@ -100,7 +108,7 @@ def read_events(folder: Path) -> list[dict[str, Any]]:
 
 def in_order(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Events of several writers merged by time; what has none is no event."""
-    events = [record for record in records if "time" in record]
+    events = [r for r in records if isinstance(r.get("time"), int | float)]
     return sorted(events, key=lambda event: event["time"])
 
 

@@ -9,7 +9,8 @@ taken to agree. Events that are folded, besides `begin`, with their keys:
     failed    task, error: given up
     retry     task, cause, try: runs once more
     block     executor, block, state (pending, running, ended), job
-    epoch     training, epoch, epochs, status, seconds_left, curve (the key to draw)
+    epoch     training, epoch, epochs, status, seconds_left, curve (the key to draw),
+              checkpoint (its name, by which trainings of one label are told apart)
     moved     key, bytes, source, target, seconds: a copy between two storage tiers
     decision  decision, reason
     journal   task: a line of the journal, for readers outside of the driver
@@ -17,6 +18,7 @@ taken to agree. Events that are folded, besides `begin`, with their keys:
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,7 +121,7 @@ class RunState:
         last: time of the last event.
         stages: by step, in the order of their first submission.
         blocks: by executor and number.
-        trainings: by name.
+        trainings: by name of the checkpoint, or label.
         moves: by source and target.
         retries: events of tasks that ran once more.
         failures: events of tasks that were given up.
@@ -139,12 +141,17 @@ class RunState:
     decisions: list[Event] = field(default_factory=list)
 
     def fold(self, events: Iterable[Event]) -> None:
-        """Take in events in the order of their times; unknown ones are left out."""
+        """Take in events in the order of their times.
+
+        Unknown ones, and those that lack what they should say, are left out.
+        """
         for event in events:
             self.last = max(self.last or 0.0, event["time"])
-            take = _FOLDS.get(event.get("event", ""))
+            take = _FOLDS.get(str(event.get("event")))
             if take is not None:
-                take(self, event)
+                # of another writer or release: what it says cannot be shown
+                with suppress(AttributeError, KeyError, TypeError, ValueError):
+                    take(self, event)
 
     def running_trainings(self) -> list[Training]:
         """Those that have not come to their last epoch and are of this driver."""
@@ -205,9 +212,14 @@ def _block(state: RunState, event: Event) -> None:
 
 
 def _epoch(state: RunState, event: Event) -> None:
-    name = event["training"]
-    training = state.trainings.setdefault(name, Training(event))
-    training.last = event
+    if not event.keys() >= {"training", "status", "seconds_left"}:
+        return
+    epoch, of = int(event["epoch"]), int(event["epochs"])
+    name = str(event.get("checkpoint", event["training"]))
+    training = state.trainings.get(name)
+    if training is None or (epoch == 1 and training.is_over):  # of its next stage
+        training = state.trainings[name] = Training(event)
+    training.last = {**event, "epoch": epoch, "epochs": of}
     if "curve" in event:
         training.curve[event["epoch"]] = event[event["curve"]]
 
