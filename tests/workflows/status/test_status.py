@@ -93,7 +93,10 @@ def test_complete_run_is_told_and_left_as_it_is(words, tmp_path):
     assert (again["done"], again["reused"]) == (0, MEMBERS)
 
 
-def test_running_then_killed_then_continued(words, tmp_path):
+def test_running_then_killed_then_continued(words, tmp_path, monkeypatch):
+    # tests of clusters put the programs on the path, where a user has none
+    elsewhere = [place for place in sys.path if place != str(PROGRAMS)]
+    monkeypatch.setattr(sys, "path", elsewhere)
     folder = tmp_path / "run"
     slow = words("--set", "ensemble.seconds=0.2")
     with driver(slow, folder, n_finished=2):

@@ -4,11 +4,11 @@ A study may be one file. While it runs its module is called `__main__`, which no
 can import: here it gets its real name, and workers the folder to find it in.
 """
 
-import importlib.util
 import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,7 @@ def start_command(start: Mapping[str, Any], *options: str) -> str:
     words = shlex.join([*start["program"], *options])
     is_module = start["program"][1:2] == ["-m"]
     package = start["program"][-1].partition(".")[0]
-    if not is_module or importlib.util.find_spec(package):
+    # a new process finds what is on the path, not what this one has imported
+    if not is_module or PathFinder.find_spec(package):
         return words
     return f"cd {shlex.quote(start['program_folder'])} && {words}"
