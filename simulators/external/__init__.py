@@ -5,10 +5,8 @@ from simulators.external.program import (
     ExternalProgramError,
     ExternalSimulator,
     MemberOutcomes,
-    end_of_log,
     run_member,
     run_members,
-    start_supervised,
 )
 
 __all__ = [
@@ -16,8 +14,6 @@ __all__ = [
     "ExternalProgramError",
     "ExternalSimulator",
     "MemberOutcomes",
-    "end_of_log",
     "run_member",
     "run_members",
-    "start_supervised",
 ]

@@ -9,21 +9,17 @@ import math
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from data.processes import end_of_log, start
 from numpy.typing import NDArray
 
 LOG = "program.log"  # standard output and error of the program, in its folder
-_TAIL_LINES, _TAIL_BYTES = 15, 4096
-_SUPERVISOR = Path(__file__).with_name("supervisor.py")
 
 # what a simulator takes is for its user to say: numbers, words, arrays
 Parameters = Mapping[str, Any]
@@ -178,51 +174,20 @@ def _fill_in(
 
 def _run(words: list[str], folder: Path, time_limit_s: float, where: str) -> None:
     """Run a program to its end, in its folder and in a process group of its own."""
-    supervisor = start_supervised(words, folder, folder / LOG)
-    with supervisor:  # closes its input and waits: then nothing of the group is left
-        says: Any = supervisor.stdout  # a pipe; it ends when the supervisor does
-        if not wait([says], time_limit_s):
-            raise _failure(
-                f"{where} must end within time_limit_s = {time_limit_s:g} s",
-                "no end: it was killed with all that it had started. Raise the limit "
-                "if it is merely slow",
-                folder,
-                words,
-            )
-        said = says.read()
-    # a supervisor that was killed said nothing
-    code = int(said) if said else supervisor.returncode
+    [program] = start(words, folder / LOG, folder=folder)
+    with program:
+        code = program.wait(time_limit_s)
+    if code is None:
+        raise _failure(
+            f"{where} must end within time_limit_s = {time_limit_s:g} s",
+            "no end: it was killed with all that it had started. Raise the limit "
+            "if it is merely slow",
+            folder,
+            words,
+        )
     if code != 0:
         name = f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}"
         raise _failure(f"{where} must end with exit code 0", name, folder, words)
-
-
-def start_supervised(
-    words: Sequence[str],
-    folder: Path,
-    log: Path,
-    environment: Mapping[str, str] | None = None,
-) -> subprocess.Popen[bytes]:
-    """Start a program that cannot outlive this process, nor can what it starts.
-
-    Args:
-        words: the program, as an absolute path or on PATH, and its arguments.
-        folder: where it runs.
-        log: gets what it prints.
-        environment: variables; those of this process if left out.
-
-    Returns:
-        Its supervisor. Close its `stdin` to kill the program's whole process group, and
-        wait for it. When the program has ended, its return code is on `stdout`.
-    """
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", str(_SUPERVISOR), str(log.absolute()), *words],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
 
 
 def _failure(
@@ -238,19 +203,6 @@ def _failure(
         f"{rule}; got {found}. Its files are kept in {folder}.{again}"
         f"\n{end_of_log(folder / LOG)}"
     )
-
-
-def end_of_log(path: Path) -> str:
-    """The last lines of a log, indented under a heading; says if there are none."""
-    if not path.exists():
-        return f"There is no {path.name}: it did not run."
-    with path.open("rb") as stream:
-        stream.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        text = stream.read().decode(errors="replace")
-    lines = text.rstrip().splitlines()[-_TAIL_LINES:]
-    if not lines:
-        return f"It printed nothing ({path.name} is empty)."
-    return "\n".join([f"The end of {path.name}:", *(f"    {line}" for line in lines)])
 
 
 def _checked(output: Mapping[str, Any]) -> Output:

@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import select
 import signal
 import subprocess
 import sys
@@ -52,6 +53,19 @@ def wait_for_ever(*, ready):
     Path(ready).write_text(str(os.getpid()))
     open(ready + ".fifo").read()  # nobody ever writes
     return {}
+
+
+def hang_in_compiled_code(*, ready):
+    import re
+
+    Path(ready).write_text(str(os.getpid()))
+    re.match(r"(a+)+$", "a" * 40 + "b")  # no thread of this process runs meanwhile
+
+
+def leave_a_child():
+    import subprocess
+
+    return {"pid": subprocess.Popen(["sleep", "1000"]).pid}
 """
 
 
@@ -116,12 +130,29 @@ def test_the_traceback_of_the_process_is_kept(ranks, tmp_path):
     assert 'raise ValueError("rate must be > 0; got -1.")' in error.remote_traceback
 
 
-def test_a_rank_ends_when_its_parent_is_killed(ranks, tmp_path):
+def ends(process):
+    """Whether a process ends within 20 s."""
+    try:
+        watched = os.pidfd_open(process)
+    except ProcessLookupError:
+        return True
+    ended, _, _ = select.select([watched], [], [], 20.0)
+    os.close(watched)
+    return bool(ended)
+
+
+def test_what_a_rank_leaves_running_ends_with_it(ranks, tmp_path):
+    left = launch("rank_functions:leave_a_child", {}, n_threads=1, folder=tmp_path)
+    assert ends(left["pid"])
+
+
+@pytest.mark.parametrize("function", ["wait_for_ever", "hang_in_compiled_code"])
+def test_a_rank_ends_when_its_parent_is_killed(function, ranks, tmp_path):
     ready = tmp_path / "ready"
     program = (
         "from surrogates.distributed.launcher import launch\n"
         "from pathlib import Path\n"
-        f"launch('rank_functions:wait_for_ever', {json.dumps({'ready': str(ready)})},"
+        f"launch('rank_functions:{function}', {json.dumps({'ready': str(ready)})},"
         f" n_threads=1, folder=Path({str(tmp_path)!r}))\n"
     )
     root = Path(__file__).parents[3]
@@ -130,12 +161,5 @@ def test_a_rank_ends_when_its_parent_is_killed(ranks, tmp_path):
     with parent:
         while not ready.exists() or not ready.read_text():
             assert parent.poll() is None
-        rank = os.pidfd_open(int(ready.read_text()))
         parent.send_signal(signal.SIGKILL)
-    try:
-        import select
-
-        ended, _, _ = select.select([rank], [], [], 20.0)
-    finally:
-        os.close(rank)
-    assert ended, "the rank outlived its parent by 20 s"
+    assert ends(int(ready.read_text())), "the rank outlived its parent by 20 s"

@@ -11,6 +11,7 @@ import psutil
 import pytest
 from parsl.jobs.states import JobState, JobStatus
 
+from data.calls import LostProcessError, TimeLimitError
 from surrogates.distributed.launcher import TrainingError
 from workflows.engine.driving import parsl_setup
 from workflows.engine.driving.campaign import gather
@@ -20,7 +21,6 @@ from workflows.engine.driving.parsl_setup import (
     retry_cost,
 )
 from workflows.engine.driving.tasks import Task
-from workflows.engine.driving.time_limit import LostProcessError, TimeLimitError
 from workflows.engine.files.artefacts import Manifest
 from workflows.engine.sites.failed_blocks import (
     LostExecutorError,
@@ -214,7 +214,8 @@ def test_step_with_a_limit_gives_and_raises_what_it_does_without(campaign_on):
         assert even.result().artefacts == plain.artefacts
         with pytest.raises(ValueError, match="value must be even; got 5"):
             odd.result()
-        with pytest.raises(LostProcessError, match="ended with code -9"):
+        assert "in refuse_odd" in odd.exception().remote_traceback
+        with pytest.raises(LostProcessError, match="ended by signal 9"):
             lost.result()
     retries = [e for e in read_events(campaign.folder) if e.get("event") == "retry"]
     assert [e["task"] for e in retries] == ["lose_process[0]"] * RETRIES

@@ -21,10 +21,8 @@ from parsl.executors.errors import BadStateException
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 
 from data.failures import is_permanent
-from surrogates.distributed.launcher import TrainingError
 from workflows.engine.driving.journal import Journal
 from workflows.engine.driving.tasks import call_of
-from workflows.engine.driving.time_limit import LostProcessError
 from workflows.engine.sites.failed_blocks import LostExecutorError
 from workflows.engine.sites.site import (
     SiteFile,
@@ -141,11 +139,8 @@ def retry_cost(error: BaseException) -> int:
     """What a failure costs of the `RETRIES`: transient 1, deterministic all at once."""
     if isinstance(error, PropagatedException):
         return 0  # never retried; the root cause has been counted where it arose
-    if isinstance(error, (*_LOST_PLACES, LostProcessError)):
-        return 1
-    if isinstance(error, TrainingError):  # the process has judged its own error
-        return RETRIES + 1 if error.is_deterministic else 1
-    return RETRIES + 1 if is_permanent(error) else 1
+    is_final = is_permanent(error) and not isinstance(error, _LOST_PLACES)
+    return RETRIES + 1 if is_final else 1
 
 
 def _cost_recorded(log: Log, error: BaseException, task: TaskRecord) -> int:

@@ -7,7 +7,6 @@ as whoever may talk to a dask process may run code there, and listen on the loop
 address unless an interface is named. Needs the extra `cluster`.
 """
 
-import os
 import shutil
 import sys
 import time
@@ -16,11 +15,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simulators.external import end_of_log, start_supervised
+from data.processes import Process, end_of_log, start
 
 if TYPE_CHECKING:
-    import subprocess
-
     from distributed import Client
 
 _LOOPBACK = "127.0.0.1"
@@ -85,11 +82,11 @@ def reduction_workers(
 
 
 class _Cluster:
-    """The processes of one cluster, by name of their log."""
+    """The processes of one cluster."""
 
     def __init__(self, folder: Path, place: list[str], stack: ExitStack) -> None:
         self._folder, self._place, self._stack = folder, place, stack
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: list[Process] = []
         self._file = folder / "scheduler.json"
 
     def start(
@@ -102,12 +99,10 @@ class _Cluster:
         deadline = time.monotonic() + patience_s
         contact = ["--scheduler-file", str(self._file)]
         self._start("scheduler", ["dask_scheduler", "--port", "0", *contact])
-        # workers of one command start together; local ones have a log of their own
-        for i in range(1 if launch_prefix else n_workers):
-            words = ["dask_worker", "--nthreads", "1", "--no-nanny", *contact]
-            words += ["--local-directory", str(self._folder / "spilled")]
-            words += ["--death-timeout", f"{patience_s:g}"]
-            self._start(f"worker-{i}", words, launch_prefix)
+        words = ["dask_worker", "--nthreads", "1", "--no-nanny", *contact]
+        words += ["--local-directory", str(self._folder / "spilled")]
+        words += ["--death-timeout", f"{patience_s:g}"]
+        self._start("worker", words, launch_prefix, n_workers)
         self._await(self._file.exists, "a scheduler", deadline)
         key = str(self._folder / _KEY)
         security = Security(
@@ -125,31 +120,32 @@ class _Cluster:
         self._await(are_all_there, f"{n_workers} workers", deadline)
         return client
 
-    def _start(self, name: str, words: list[str], prefix: Sequence[str] = ()) -> None:
+    def _start(
+        self, name: str, words: list[str], prefix: Sequence[str] = (), n: int = 1
+    ) -> None:
         module, *options = words
         no_page = ["--no-dashboard", "--dashboard-address", f"{_LOOPBACK}:0"]
-        process = start_supervised(
-            [
-                *(*prefix, sys.executable, "-m", f"distributed.cli.{module}"),
-                *(*options, *self._place, *no_page),
-            ],
-            self._folder,
+        command = [sys.executable, "-m", f"distributed.cli.{module}"]
+        started = start(
+            [*command, *options, *self._place, *no_page],
             self._folder / f"{name}.log",
-            {**os.environ, **_ENVIRONMENT},
+            folder=self._folder,
+            variables=_ENVIRONMENT,
+            prefix=prefix,
+            n=n,
         )
-        self._stack.enter_context(process)  # closes its input and waits
-        self._processes[name] = process
+        self._processes += map(self._stack.enter_context, started)
 
     def _await(self, is_done: Callable[[], bool], wanted: str, deadline: float) -> None:
         """Poll; notice at once when a process has ended."""
         while not is_done():
-            ended = [n for n, p in self._processes.items() if p.poll() is not None]
+            ended = [p for p in self._processes if p.wait(0) is not None]
             if ended or time.monotonic() > deadline:
-                name = ended[0] if ended else list(self._processes)[-1]
-                found = f"the end of {name}" if ended else "no report in time"
+                log = (ended or self._processes[-1:])[0].log
+                found = f"the end of {log.stem}" if ended else "no report in time"
                 raise RuntimeError(
                     f"dask must start {wanted}; got {found}. See the logs in "
-                    f"{self._folder}.\n{end_of_log(self._folder / f'{name}.log')}"
+                    f"{self._folder}.\n{end_of_log(log)}"
                 )
             time.sleep(_POLL_S)
 

@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +22,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from workflows.engine.driving.time_limit import compute_within
+from data.calls import call as call_elsewhere
 from workflows.engine.files.artefacts import Artefact, Manifest
 from workflows.engine.files.program import importable_name
 from workflows.engine.files.staging import TIERS
@@ -32,6 +33,7 @@ _FINITE = json.JSONEncoder(allow_nan=False)
 _CANONICAL = json.JSONEncoder(allow_nan=False, sort_keys=True)
 
 Inputs = Mapping[str, Manifest | Sequence[Manifest]]
+_INPUTS = f"{__name__}:Inputs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +129,9 @@ def run_step(call_text: str, manifests: Inputs) -> str:
     os.environ[TIERS] = call.tiers
     try:
         if call.time_limit_s is None:
-            outcome = compute(call, manifests)
+            outcome = compute(call_text, manifests)
         else:
-            outcome = compute_within(call, manifests, call.time_limit_s)
+            outcome = _compute_within(call, manifests)
     except Exception as error:
         log({"event": "fail", **place, "error": f"{type(error).__name__}: {error}"})
         raise
@@ -137,14 +139,32 @@ def run_step(call_text: str, manifests: Inputs) -> str:
     return outcome
 
 
-def compute(call: Call, manifests: Inputs) -> str:
-    """Run the step of a call here and now; the record of its outcome as JSON."""
-    started = time.time()
+def compute(call_text: str, inputs: Mapping[str, object]) -> str:
+    """Run the step of a call here and now; the record of its outcome as JSON.
+
+    Manifests among the inputs may be JSON values.
+    """
+    started, call = time.time(), call_of(call_text)
     folder, log, host = _surroundings(call.folder)
     step = _with_one_thread(call.step)
     record = adapter_of(call.record_type).validate_json(call.record)
+    manifests = adapter_of(_INPUTS).validate_python(inputs)
     returned = step(record, folder, _log_of_task(log, call.label), **manifests)
     return _outcome_to_json(returned, host, started, call.step)
+
+
+def _compute_within(call: Call, manifests: Inputs) -> str:
+    """The same in a new process, killed with all that it started at its limit."""
+    inputs = adapter_of(_INPUTS).dump_python(manifests, mode="json")
+    with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
+        outcome: str = call_elsewhere(
+            f"{__name__}:compute",
+            {"call_text": call.to_json(), "inputs": inputs},
+            Path(folder),
+            name=call.step,
+            time_limit_s=call.time_limit_s,
+        )
+    return outcome
 
 
 def _log_of_task(log: Log, label: str) -> Log:
@@ -203,7 +223,7 @@ _RECORD_RULE = "a record must hold finite JSON values only (paths as strings)"
 
 @lru_cache
 def adapter_of(record_type: str) -> TypeAdapter[Any]:
-    """The pydantic reader and writer of a record class, built once."""
+    """The pydantic reader and writer of a type, built once."""
     return TypeAdapter(resolve_name(record_type))
 
 
