@@ -26,16 +26,18 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def sole_writer(path: Path) -> Iterator[None]:
-    """Waits until no other process trains into this checkpoint, then holds it.
+def sole_writer(path: Path) -> Iterator[int]:
+    """Waits until no other attempt trains into this checkpoint, then holds it.
 
-    A training whose driver was killed may outlive it for seconds; were both to write,
-    the older could replace the checkpoint of the younger after its end. The lock dies
-    with its process.
+    A training whose driver was killed may outlive it for an instant; were both to
+    write, the older could replace the checkpoint of the younger after its end. Gives a
+    descriptor: the lock lasts until the last process to which it is passed has ended,
+    and all ranks of one attempt share it.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("a") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+        yield stream.fileno()
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

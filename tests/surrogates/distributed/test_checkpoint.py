@@ -1,9 +1,15 @@
+import fcntl
 import pickle
 
 import pytest
 import torch
 
-from surrogates.distributed.checkpoint import load_checkpoint, save_checkpoint
+from data.processes import start
+from surrogates.distributed.checkpoint import (
+    load_checkpoint,
+    save_checkpoint,
+    sole_writer,
+)
 
 
 class Harmful:
@@ -53,3 +59,14 @@ def test_a_truncated_checkpoint_names_the_file(tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match=r"c\.pt"):
         load_checkpoint(path)
+
+
+def test_a_checkpoint_is_held_until_the_last_rank_of_its_attempt_has_ended(tmp_path):
+    with sole_writer(tmp_path / "c.pt") as lock:
+        log = tmp_path / "ranks.log"
+        ranks = start(["sleep", "1000"], log, n=2, pass_fds=(lock,))
+    with (tmp_path / "c.pt.lock").open() as younger:
+        for rank in ranks:
+            with rank, pytest.raises(BlockingIOError):
+                fcntl.flock(younger, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(younger, fcntl.LOCK_EX | fcntl.LOCK_NB)

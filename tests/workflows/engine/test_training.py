@@ -1,11 +1,14 @@
 """Training in a process of its own: checkpoint, facts, continuation, failure."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 import torch
 
 from surrogates.distributed.checkpoint import load_checkpoint
 from surrogates.distributed.launcher import TrainingError
-from workflows.engine.driving.training import failure_of, train_in_process
+from workflows.engine.driving.training import failure_of, train_in_process, train_rank
 from workflows.engine.files.artefacts import is_intact
 from workflows.engine.watching.events import close_event_logs, read_events
 
@@ -57,4 +60,21 @@ def test_a_training_that_stops_itself_leaves_its_cause_and_no_model(tmp_path):
     assert manifest.artefacts == {}
     assert failure_of(train(tmp_path, first=0)) is None
     assert [e["event"] for e in read_events(tmp_path)] == ["model failed", "epoch"]
+    close_event_logs(tmp_path)
+
+
+def test_ranks_of_one_training_do_not_wait_for_one_another(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    call = {
+        "function": "little_training:meet",
+        "record_type": "little_training:Settings",
+        "record": {"steps": 5, "sizes": (2, 3)},
+        "folder": str(tmp_path),
+        "name": "little",
+        "data_digest": "",
+        "arguments": {"ranks": Barrier(2, timeout=10)},
+    }
+    with ThreadPoolExecutor() as pool:
+        ranks = [pool.submit(train_rank, **call) for _ in range(2)]
+    assert [rank.result() for rank in ranks] == [{}, {}]
     close_event_logs(tmp_path)

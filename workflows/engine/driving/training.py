@@ -84,20 +84,22 @@ def train_in_process(
     """
     path = folder / "checkpoints" / f"{name}.pt"
     began = time.perf_counter()
-    facts = launch(
-        "workflows.engine.driving.training:train_rank",
-        {
-            "function": _name_of(function),
-            "record_type": _name_of(type(record)),
-            "record": asdict(record),
-            "folder": str(folder),
-            "name": name,
-            "data_digest": data_digest,
-            "arguments": dict(arguments),
-        },
-        n_threads=n_threads,
-        folder=path.parent,
-    )
+    with sole_writer(path.with_suffix(".training.pt")) as lock:
+        facts = launch(
+            "workflows.engine.driving.training:train_rank",
+            {
+                "function": _name_of(function),
+                "record_type": _name_of(type(record)),
+                "record": asdict(record),
+                "folder": str(folder),
+                "name": name,
+                "data_digest": data_digest,
+                "arguments": dict(arguments),
+            },
+            n_threads=n_threads,
+            folder=path.parent,
+            pass_fds=(lock,),
+        )
     timings = {f"{name}_training_s": time.perf_counter() - began}
     if _FAILED in facts:
         return Manifest({}, facts, timings)
@@ -121,18 +123,16 @@ def train_rank(
     arguments: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What the new process does; returns the facts."""
-    run = Path(folder)
-    checkpoint = run / "checkpoints" / f"{name}.training.pt"
+    run, path = Path(folder), Path(folder, "checkpoints", f"{name}.pt")
+    state, log = path.with_suffix(".training.pt"), _log_of(run, name)
     told = TypeAdapter(resolve_name(record_type)).validate_python(record)
-    with sole_writer(checkpoint):
-        training = Training(run, checkpoint, data_digest, _log_of(run, name))
-        try:
-            description, facts = resolve_name(function)(told, training, **arguments)
-        except StoppedTrainingError as error:
-            training.log({"event": "model failed", "key": name, "cause": str(error)})
-            return {_FAILED: str(error)}
-        state = {"data_digest": data_digest, "description": description}
-        save_checkpoint(run / "checkpoints" / f"{name}.pt", state)
+    training = Training(run, state, data_digest, log)
+    try:
+        description, facts = resolve_name(function)(told, training, **arguments)
+    except StoppedTrainingError as error:
+        log({"event": "model failed", "key": name, "cause": str(error)})
+        return {_FAILED: str(error)}
+    save_checkpoint(path, {"data_digest": data_digest, "description": description})
     return dict(facts)
 
 

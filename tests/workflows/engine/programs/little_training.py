@@ -30,6 +30,11 @@ def count(record, training, *, first):
     return {"weights": weights}, facts
 
 
+def meet(record, training, *, ranks):
+    ranks.wait()
+    return {}, {}
+
+
 def diverge(record, training):
     raise ArithmeticError(f"the loss must stay finite; got {record.steps}.")
 
