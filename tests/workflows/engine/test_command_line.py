@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import typer
 
+from data.calls import LostProcessError
 from surrogates.distributed.launcher import TrainingError
 from workflows.engine.command.endings import failures_exit_1
 from workflows.engine.driving.campaign import gather
 from workflows.engine.driving.journal import read_journal
+from workflows.engine.driving.parsl_setup import RETRIES, retry_cost
 from workflows.engine.driving.tasks import Task
 from workflows.engine.files.run_folder import Request, locked, record_run
 from workflows.status.verdict import root_cause
@@ -351,6 +353,27 @@ def _matches(pattern, text):
     import re
 
     return re.search(pattern, text) is not None
+
+
+@pytest.mark.parametrize(
+    ("error", "is_permanent"),
+    [
+        (FileNotFoundError("no table"), True),
+        (KeyError("depth"), True),
+        (OSError("stale handle"), False),
+        (LostProcessError("killed"), False),
+        (TrainingError("killed"), False),
+        (TrainingError("loss is NaN", is_deterministic=True), True),
+    ],
+)
+def test_other_settings_are_proposed_where_no_other_try_would_help(
+    error, is_permanent, tmp_path, capsys
+):
+    run = {"program": ["python", "study.py"], "continuations": []}
+    with pytest.raises(typer.Exit), failures_exit_1(tmp_path, run):
+        raise error
+    assert ("other settings" in capsys.readouterr().err) == is_permanent
+    assert (retry_cost(error) > RETRIES) == is_permanent
 
 
 def test_the_traceback_of_a_training_process_reaches_the_run(tmp_path, capsys):

@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from data.failures import is_permanent
 from workflows.engine.files.program import start_command
 from workflows.engine.files.run_folder import continue_command, retract_results
 from workflows.engine.watching.telling import tell
@@ -59,7 +60,7 @@ def failures_exit_1(folder: Path, run: Mapping[str, Any]) -> Iterator[None]:
             f"failed: {type(error).__name__}: {_shortened(str(error))}",
             *(f"  {_shortened(note)}" for note in getattr(error, "__notes__", [])),
         )
-        if _will_recur(error):
+        if is_permanent(error):
             tell("to try again with other settings, start a new run:")
             tell(f"  {start_command(run, '--set', 'KEY=VALUE')} ...")
         tell("to continue with the same, once the cause is gone:", f"  {continuation}")
@@ -68,18 +69,9 @@ def failures_exit_1(folder: Path, run: Mapping[str, Any]) -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
-def _will_recur(error: Exception) -> bool:
-    """Whether the settings, not the machine, are the cause."""
-    from surrogates.distributed.launcher import TrainingError
-
-    if isinstance(error, TrainingError):
-        return error.is_deterministic
-    return isinstance(error, ValueError | ArithmeticError)
-
-
 def _keep_traceback(path: Path, error: Exception) -> None:
     trace = "".join(traceback.format_exception(error))
-    remote = getattr(error, "remote_traceback", "")  # of the process of a training
+    remote = getattr(error, "remote_traceback", "")  # of another process
     trace = f"{remote}\nThat ended the following:\n\n{trace}" if remote else trace
     try:
         path.write_text(trace, encoding="utf-8")

@@ -200,6 +200,8 @@ class Campaign:
             cause = next(f for f in _futures(inputs) if f.done() and f.exception())
             error, future.path = cause.exception(), future.path + cause.path
         else:
+            # for those who know none of Parsl's errors
+            error.__dict__["is_deterministic"] = retry_cost(error) > RETRIES
             error.add_note(f"in task {call.label} of {call.step}: {call.record}")
             place = {"host": socket.gethostname(), "error": repr(error)}
             self.log({"event": "failed", "task": call.label, **place})
