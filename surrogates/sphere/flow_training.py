@@ -145,10 +145,8 @@ def relative_squared_error(
 
     I is the area mean; the parts are the zonal mean and the waves about it. A flow
     that is about to break changes little at first, and errors made then grow with it:
-    an absolute loss hardly sees them. On perturbed jets at T42 an equally long training
-    led a U-Net above no change to an error of 0.52 of the vorticity on day 4 with an
-    absolute loss, and of 0.26 with one relative to each pair's whole change (one seed).
-    Waves have a size of their own as a jet that diffuses hides what they lack.
+    an absolute loss hardly sees them. Waves have a size of their own, as the diffusion
+    of a jet hides what they lack.
 
     Args:
         output: (pairs, 3, lat, lon), in units of the residual.
