@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from surrogates.distributed.collectives import Collectives
+from surrogates.training import Learner, Losses, fit, update
+
 WEIGHT_DECAY = 1e-4
 
 
@@ -71,6 +74,7 @@ class DeepEnsemble(nn.Module):
 
         Raises:
             ValueError: an output that does not vary.
+            DivergenceError: the loss became non-finite.
         """
         spread = outputs.std(0)
         if not (spread > 0).all():
@@ -85,13 +89,24 @@ class DeepEnsemble(nn.Module):
             self.parameters(), learning_rate, weight_decay=WEIGHT_DECAY
         )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, n_steps)
-        for _ in range(n_steps):
+
+        def step(_: int, collectives: Collectives) -> Losses:
             # a mean over networks would share one learning rate among them: a sum
             error = (self._standardised(inputs) - target).square().mean((1, 2)).sum()
-            optimiser.zero_grad()
-            torch.autograd.backward(error)
-            optimiser.step()
+            loss = update(optimiser, error, self.parameters(), collectives)
             schedule.step()
+            return {"loss": loss}
+
+        advice = f"Lower the learning rate (now {learning_rate:g})."
+        learner = Learner(
+            label="deep ensemble",
+            steps=n_steps,
+            epoch_steps=n_steps,
+            parts={},
+            step=step,
+            diverged=lambda x, _: f"the loss must stay finite; got {x}. {advice}",
+        )
+        fit(learner)  # a training of seconds: it keeps no checkpoint
 
     def _standardised(self, inputs: Tensor) -> Tensor:
         layer = inputs

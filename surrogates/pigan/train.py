@@ -8,9 +8,8 @@ good checkpoint kept, where the loss is not finite or the generated readings los
 rank.
 """
 
-import math
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -21,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from simulators.subsurface import FlowSolveError
 from surrogates.distributed.checkpoint import load_checkpoint
+from surrogates.distributed.collectives import Collectives
 from surrogates.generative_metrics import effective_rank, robust_spread
 from surrogates.pigan.adversary import Adversary
 from surrogates.pigan.heads import HEAD, LOG_TRANSMISSIVITY, scaled_residual
@@ -28,11 +28,12 @@ from surrogates.pigan.model import Pigan
 from surrogates.pigan.sensors import SensorData, Snapshots
 from surrogates.training import (
     DivergenceError,
+    Learner,
     Log,
+    Losses,
     StoppedTrainingError,
-    resume_training,
-    save_training,
-    seconds_left,
+    fit,
+    update,
 )
 
 BETAS = (0.0, 0.9)
@@ -116,32 +117,19 @@ def train_pigan(
             f"got {settings.batch_size}."
         )
     training = _Training(model, data, settings)
+    learner = Learner(
+        label=f"PI-GAN on {len(data.training[0].readings)} snapshots",
+        steps=settings.steps,
+        epoch_steps=settings.epoch_steps,
+        parts=training.parts,
+        generator=training.generator,
+        step=training.step,
+        diverged=lambda _, epoch: _stop("the loss must stay finite; that ended", epoch),
+        evaluate=training.evaluate,
+    )
     identity = {"data_digest": data_digest, "settings": asdict(settings)}
-    generator = torch.Generator().manual_seed(settings.seed)
-    first = resume_training(checkpoint, identity, training.parts, generator, log)
-    n_epochs = -(-settings.steps // settings.epoch_steps)
-    began = time.monotonic()
-    for epoch in range(first, n_epochs):
-        losses = training.run_epoch(epoch, generator)
-        facts = training.diagnose(data.held_out, epoch)
-        save_training(checkpoint, identity, training.parts, generator, epoch + 1)
-        log(
-            {
-                "event": "epoch",
-                "training": f"PI-GAN on {len(data.training[0].readings)} snapshots",
-                "status": f"rank {facts['rank_share']:.2f} of the snapshots', moment "
-                f"distance {facts['moment_distance']:.3f}",
-                "epoch": epoch + 1,
-                "epochs": n_epochs,
-                "seconds_left": seconds_left(
-                    began, epoch + 1 - first, n_epochs - first
-                ),
-                "curve": "moment_distance",
-                **losses,
-                **facts,
-            }
-        )
-    return training.averaged_model
+    fit(learner, checkpoint, identity, log)
+    return training.product
 
 
 def last_good(model: Pigan, checkpoint: Path) -> Pigan:
@@ -162,13 +150,9 @@ def last_good(model: Pigan, checkpoint: Path) -> Pigan:
 class _Training:
     """Generator, critics, their optimisers and averages: the state of a training."""
 
-    def __init__(
-        self,
-        model: Pigan,
-        data: SensorData,
-        settings: GanSettings,
-    ) -> None:
-        self.model, self.settings = model, settings
+    def __init__(self, model: Pigan, data: SensorData, settings: GanSettings) -> None:
+        self.model, self.settings, self.held_out = model, settings, data.held_out
+        self.generator = torch.Generator().manual_seed(settings.seed)
         torch.manual_seed(settings.seed)
         self.adversaries = [
             Adversary(
@@ -181,12 +165,13 @@ class _Training:
             )
             for part in data.training
         ]
-        adversaries = nn.ModuleList(self.adversaries)
+        self.critics = nn.ModuleList(self.adversaries)
         average = get_ema_multi_avg_fn(settings.averaging)  # type: ignore[no-untyped-call]  # torch
         self.averaged = AveragedModel(model, multi_avg_fn=average)
+        self.product = cast("Pigan", self.averaged.module)
         rate = settings.learning_rate
         self.generator_optimiser = torch.optim.Adam(model.parameters(), rate, BETAS)
-        self.critic_optimiser = torch.optim.Adam(adversaries.parameters(), rate, BETAS)
+        self.critic_optimiser = torch.optim.Adam(self.critics.parameters(), rate, BETAS)
         self.schedules = [
             torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate_share)
             for optimiser in (self.generator_optimiser, self.critic_optimiser)
@@ -194,148 +179,121 @@ class _Training:
         self.parts = {
             "model": model,
             "averaged": self.averaged,
-            "adversaries": adversaries,
+            "adversaries": self.critics,
             "generator_optimiser": self.generator_optimiser,
             "critic_optimiser": self.critic_optimiser,
             "generator_schedule": self.schedules[0],
             "critic_schedule": self.schedules[1],
         }
 
-    @property
-    def averaged_model(self) -> Pigan:
-        """The generator with averaged weights."""
-        return cast("Pigan", self.averaged.module)
+    def step(self, number: int, collectives: Collectives) -> Losses:
+        """The critics' updates and one of the generator; their losses."""
+        if number == 0:
+            with torch.no_grad():
+                self._remember(self._generate(0)[1], 0)
+        critic_loss = self._update_critics(collectives)
+        losses = self._update_generator(number, collectives)
+        return {**losses, "critic_loss": critic_loss}
 
-    def run_epoch(self, epoch: int, generator: torch.Generator) -> dict[str, float]:
-        """The steps of one epoch; mean losses."""
-        settings, sums = self.settings, dict[str, float]()
-        first = epoch * settings.epoch_steps
-        last = min(first + settings.epoch_steps, settings.steps)
-        if first == 0:
-            self._fill_memory(generator)
-        for step in range(first, last):
-            critic_loss = self._critic_steps(generator)
-            losses = {"critic_loss": critic_loss, **self._step(step, generator)}
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + value / (last - first)
-        return sums
+    def evaluate(self, losses: Sequence[Losses], epoch: int) -> Mapping[str, object]:
+        """Mean losses and statistics of the averaged generator."""
+        facts, means = self._diagnose(epoch), dict[str, float]()
+        for step in losses:
+            for name, value in step.items():
+                means[name] = means.get(name, 0.0) + value / len(losses)
+        status = (
+            f"rank {facts['rank_share']:.2f} of the snapshots', moment "
+            f"distance {facts['moment_distance']:.3f}"
+        )
+        return {"status": status, "curve": "moment_distance", **means, **facts}
 
-    def diagnose(self, held_out: Sequence[Snapshots], epoch: int) -> dict[str, float]:
+    def _diagnose(self, epoch: int) -> dict[str, float]:
         """Statistics of the averaged generator's readings beside held-out ones.
 
         Raises:
+            DivergenceError: fields or readings are not finite.
             ModeCollapseError: the effective rank fell below the least share.
         """
         generator = torch.Generator().manual_seed(self.settings.seed)
-        gap = None
-        try:
-            fields = self.averaged_model.sample(N_SHOWN, generator)
-            if self.model.network is not None:
-                gap = self._inconsistency(fields)
-        except FlowSolveError as error:
-            cause = _divergence("generated fields", epoch)
-            raise DivergenceError(f"{cause} {error}") from error
         shares, facts = [], dict[str, float]()
-        for adversary, part in zip(self.adversaries, held_out, strict=True):
+        with _finite_fields(epoch):
+            fields = self.product.sample(N_SHOWN, generator)
+            if self.model.network is not None:  # its head may miss the equations
+                gap = fields[HEAD] - self.model.flow(fields)
+                facts["consistency"] = float(gap.square().mean().sqrt())  # m
+        for adversary, part in zip(self.adversaries, self.held_out, strict=True):
             # by the snapshots' scale: what is held out decides nothing
             squash, generated = adversary.scale.squash, part.group.read(fields)
             if not torch.isfinite(generated).all():
-                raise DivergenceError(_divergence("generated readings", epoch))
+                finding = "generated readings must stay finite; that ended"
+                raise DivergenceError(_stop(finding, epoch))
             # both without bias, whatever their number of members
             shares.append(effective_rank(squash(generated)) / adversary.rank)
             facts |= _spread_errors(part, generated)
         facts["rank_share"] = min(shares)
         facts["moment_distance"] = max(a.moment_distance() for a in self.adversaries)
-        if gap is not None:
-            facts["consistency"] = gap
         if facts["rank_share"] < self.settings.least_rank_share:
-            raise ModeCollapseError(
+            finding = (
                 "the effective rank of generated readings must stay above "
                 f"{self.settings.least_rank_share:.2g} of the snapshots'; got "
-                f"{facts['rank_share']:.2g} in epoch {epoch + 1}. Use more modes, a "
-                f"larger moment weight or a lower learning rate; {_kept(epoch)}."
+                f"{facts['rank_share']:.2g}"
             )
+            advice = "Use more modes, a larger moment weight or a lower learning rate"
+            raise ModeCollapseError(_stop(finding, epoch, advice))
         return facts
 
-    def _inconsistency(self, fields: dict[str, Tensor]) -> float:
-        """Rms of head - solve(Y) [m]: what a network head misses of the equations."""
-        exact = self.model.flow(fields)
-        return float((fields[HEAD] - exact).square().mean().sqrt())
-
-    def _fill_memory(self, generator: torch.Generator) -> None:
-        with torch.no_grad():
-            fields = self._generate(0, generator)
-        for adversary in self.adversaries:
-            adversary.remember(adversary.read(fields), 0)
-
-    def _critic_steps(self, generator: torch.Generator) -> float:
-        settings, loss = self.settings, torch.zeros(())
+    def _update_critics(self, collectives: Collectives) -> float:
+        """A few updates of all critics; their mean loss before the last one."""
+        settings, value = self.settings, 0.0
         if not settings.adversarial_weight:
             return 0.0
+        how = (settings.batch_size, settings.gradient_penalty, self.generator)
+        weights = list(self.critics.parameters())
         for _ in range(settings.critic_steps):
-            loss = torch.stack(
-                [
-                    adversary.critic_loss(
-                        settings.batch_size, settings.gradient_penalty, generator
-                    )
-                    for adversary in self.adversaries
-                ]
-            ).sum()
-            self.critic_optimiser.zero_grad()
-            torch.autograd.backward(loss)
-            self.critic_optimiser.step()
+            losses = [adversary.critic_loss(*how) for adversary in self.adversaries]
+            loss = torch.stack(losses).sum()
+            value = update(self.critic_optimiser, loss, weights, collectives)
         self.schedules[1].step()
-        return loss.item() / sum(a.n_critics for a in self.adversaries)
+        return value / sum(a.n_critics for a in self.adversaries)
 
-    def _step(self, step: int, generator: torch.Generator) -> dict[str, float]:
-        """One generator step; its losses."""
+    def _update_generator(self, step: int, collectives: Collectives) -> Losses:
+        """One update of the generator and of what remembers it; its losses."""
         settings = self.settings
-        fields = self._generate(step // settings.epoch_steps, generator)
+        fields, all_readings = self._generate(step // settings.epoch_steps)
         loss, moments = torch.zeros(()), torch.zeros(())
-        all_readings = [adversary.read(fields) for adversary in self.adversaries]
         for adversary, readings in zip(self.adversaries, all_readings, strict=True):
             if settings.adversarial_weight:
                 loss = loss + settings.adversarial_weight * adversary.judge(readings)
             moments = moments + adversary.moment_loss(readings)
         loss = loss + settings.moment_weight * moments
         if settings.residual_weight:
-            weight = settings.residual_weight * min(
-                1.0, step / (WARM_UP * settings.steps)
-            )
+            share = min(1.0, step / (WARM_UP * settings.steps))
+            weight = settings.residual_weight * share
             loss = loss + weight * self._residual_loss(fields)
-        self.generator_optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        if not math.isfinite(loss.item()):
-            epoch = step // settings.epoch_steps
-            raise DivergenceError(_divergence("the loss", epoch))
-        self.generator_optimiser.step()
-        for adversary, readings in zip(self.adversaries, all_readings, strict=True):
-            adversary.remember(readings, step + 1)
+        weights = self.model.parameters()
+        value = update(self.generator_optimiser, loss, weights, collectives)
+        self._remember(all_readings, step + 1)
         self.averaged.update_parameters(self.model)
         self.schedules[0].step()
-        return {"generator_loss": loss.item(), "moment_loss": moments.item()}
+        return {"generator_loss": value, "moment_loss": moments.item()}
+
+    def _remember(self, all_readings: list[Tensor], step: int) -> None:
+        for adversary, readings in zip(self.adversaries, all_readings, strict=True):
+            adversary.remember(readings, step)
 
     def _residual_loss(self, fields: dict[str, Tensor]) -> Tensor:
-        flow = self.model.flow
-        scaled = scaled_residual(
-            flow.mesh, flow.forcing, fields[LOG_TRANSMISSIVITY], fields[HEAD]
-        )
+        flow, y = self.model.flow, fields[LOG_TRANSMISSIVITY]
+        scaled = scaled_residual(flow.mesh, flow.forcing, y, fields[HEAD])
         return scaled.square().mean().float()
 
-    def _generate(self, epoch: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """The fields of one batch of latent variables."""
-        try:
-            fields: dict[str, Tensor] = self.model(self._latent(generator))
-        except FlowSolveError as error:
-            cause = _divergence("generated fields", epoch)
-            raise DivergenceError(f"{cause} {error}") from error
-        return fields
-
-    def _latent(self, generator: torch.Generator) -> Tensor:
+    def _generate(self, epoch: int) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """The fields of one batch of latent variables, and their readings by group."""
         size = self.settings.batch_size // 2, self.model.n_latent
-        z = torch.randn(size, generator=generator)
-        # pairs of opposite sign: the mean of what is linear in z is free of noise
-        return torch.cat([z, -z])
+        z = torch.randn(size, generator=self.generator)
+        with _finite_fields(epoch):
+            # pairs of opposite sign: the mean of what is linear in z is free of noise
+            fields: dict[str, Tensor] = self.model(torch.cat([z, -z]))
+        return fields, [adversary.read(fields) for adversary in self.adversaries]
 
     def _rate_share(self, step: int) -> float:
         """Constant over the first half of the steps, then linear to zero."""
@@ -353,14 +311,18 @@ def _spread_errors(held_out: Snapshots, generated: Tensor) -> dict[str, float]:
     return errors
 
 
-def _divergence(what: str, epoch: int) -> str:
-    return (
-        f"{what} must stay finite; that ended in epoch {epoch + 1}. Lower the learning "
-        f"rate; {_kept(epoch)}."
-    )
+@contextmanager
+def _finite_fields(epoch: int) -> Iterator[None]:
+    """What the solver refuses has diverged."""
+    try:
+        yield
+    except FlowSolveError as error:
+        stop = _stop("generated fields must stay finite; that ended", epoch)
+        raise DivergenceError(f"{stop} {error}") from error
 
 
-def _kept(epoch: int) -> str:
-    if epoch == 0:
-        return "there is no checkpoint yet"
-    return f"the last good checkpoint, after {epoch} epochs, is kept"
+def _stop(finding: str, epoch: int, advice: str = "Lower the learning rate") -> str:
+    """What a training says that stops itself."""
+    kept = f"the last good checkpoint, after {epoch} epochs, is kept"
+    kept = kept if epoch else "there is no checkpoint yet"
+    return f"{finding} in epoch {epoch + 1}. {advice}; {kept}."

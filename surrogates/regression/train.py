@@ -1,7 +1,7 @@
 """Supervised training of a head network: mean square error over the scale of heads."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from surrogates.regression.model import HeadNetwork
 from surrogates.scores import rmse
-from surrogates.training import Log, TrainingSettings, fit
+from surrogates.training import Log, TrainingSettings, fit, supervised
 
 PREDICTION_BATCH = 128  # members at once; a few arrays of this size stay in the cache
 
@@ -49,8 +49,8 @@ def train_head_network(
     """
     n, scale = len(members.head), network.constants.head_scale_m
 
-    def loss(model: HeadNetwork, picks: Tensor) -> Tensor:
-        predicted: Tensor = model(members.log_transmissivity[picks])
+    def loss(picks: Tensor) -> Tensor:
+        predicted: Tensor = network(members.log_transmissivity[picks])
         return ((predicted - members.head[picks].float()) / scale).square().mean()
 
     def evaluate(training_loss: float) -> dict[str, object]:
@@ -63,17 +63,10 @@ def train_head_network(
             "curve": "held_out_rmse_m",
         }
 
-    fit(
-        network,
-        loss,
-        n,
-        settings,
-        checkpoint,
-        data_digest,
-        evaluate=evaluate,
-        label=f"network on {n} members",
-        log=log,
-    )
+    label = f"network on {n} members"
+    learner = supervised(network, loss, n, settings, evaluate=evaluate, label=label)
+    identity = {"data_digest": data_digest, "settings": asdict(settings)}
+    fit(learner, checkpoint, identity, log)
 
 
 def predict(network: HeadNetwork, log_transmissivity: Tensor) -> Tensor:

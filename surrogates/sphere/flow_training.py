@@ -8,23 +8,16 @@ Welling (2022), arXiv:2202.03376, on what is missing without; Kochkov et al. (20
 doi:10.1073/pnas.2101784118, for gradients through the solver.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from simulators.sphere import Grid, power_spectrum
-from surrogates.sphere.flow import (
-    AT_ONCE,
-    CHANNELS,
-    FlowNetwork,
-    carry_ahead,
-    pairs_of,
-)
-from surrogates.training import Log, TrainingSettings, fit
+from surrogates.sphere.flow import AT_ONCE, FlowNetwork, carry_ahead, pairs_of
+from surrogates.training import Log, TrainingSettings, fit, supervised
 
 ROLLOUT_RATE = 0.3  # largest learning rate of the second stage, as a share of the first
 
@@ -74,68 +67,85 @@ def train_flow_network(
         ValueError: a checkpoint is of other data or settings.
     """
     before, after = pairs_of(shown)
-    held_out = _HeldOut(before, carry_ahead(network.base, before), after)
-    first = schedule.first
-    stages = [(1, first, checkpoint)]
-    if schedule.rollout_steps:
+    base = carry_ahead(network.base, before)
+
+    def evaluate(mean_loss: float) -> dict[str, object]:
+        found = _forecast(network, before, base)
+        skill = float(one_step_skill(found, before, after)[0])
+        return {
+            "status": f"one-step skill {skill:.3f}",
+            "training_loss": mean_loss,
+            "one_minus_skill": 1 - skill,
+            "curve": "one_minus_skill",
+        }
+
+    shape = asdict(network.shape)
+    label = f"{shape['network']} over {shape['base']}"
+    for length, settings, file in _stages(schedule, checkpoint):
+        loss, n_windows = _rollout_loss(network, flows, length, schedule.quiet)
+        identity = {
+            "data_digest": data_digest,
+            "settings": asdict(settings),
+            "shape": shape,
+            "intervals": length,
+            "quiet": schedule.quiet,
+        }
+        learner = supervised(
+            network.network, loss, n_windows, settings, evaluate=evaluate, label=label
+        )
+        fit(learner, file, identity, log)  # a complete stage is loaded, not trained
+
+
+def _stages(
+    schedule: FlowSchedule, checkpoint: Path
+) -> Iterator[tuple[int, TrainingSettings, Path]]:
+    """Intervals in a row, settings and checkpoint of each stage."""
+    first, steps = schedule.first, schedule.rollout_steps
+    yield 1, first, checkpoint
+    if steps:
         n_epochs = first.steps // first.epoch_steps if first.epoch_steps else 0
         settings = replace(
             first,
-            steps=schedule.rollout_steps,
-            epoch_steps=max(1, schedule.rollout_steps // n_epochs)
-            if n_epochs
-            else None,
+            steps=steps,
+            epoch_steps=max(1, steps // n_epochs) if n_epochs else None,
             learning_rate=ROLLOUT_RATE * first.learning_rate,
         )
-        file = checkpoint.with_suffix(".rollout.pt")
-        stages.append((schedule.rollout_length, settings, file))
-    for length, settings, file in stages:  # a complete stage is loaded, not trained
-        windows = _windows(network, flows, length, schedule.quiet)
-        _train(network, windows, settings, file, data_digest, held_out, log)
+        yield schedule.rollout_length, settings, checkpoint.with_suffix(".rollout.pt")
 
 
-class _HeldOut(NamedTuple):
-    """Pairs whose skill is shown, each (pairs, 3, l, m)."""
-
-    before: Tensor
-    base: Tensor
-    after: Tensor
-
-
-class _Windows(NamedTuple):
-    """Where rollouts of some intervals begin, and what the base makes of them.
-
-    Attributes:
-        flows: (members, times, 3, l, m).
-        bases: after the first interval, (members, windows, 3, l, m).
-        sizes: mean square error of the base alone after each interval, of the zonal
-            mean and the waves of each channel, in units of the residual; with the
-            least sizes that count, (intervals, members, windows, 3, 2).
-        quiet: of the schedule.
-    """
-
-    flows: Tensor
-    bases: Tensor
-    sizes: Tensor
-    quiet: tuple[float, float]
-
-
-def _windows(
+def _rollout_loss(
     network: FlowNetwork, flows: Tensor, length: int, quiet: tuple[float, float]
-) -> _Windows:
-    n_members, n_windows = len(flows), flows.shape[1] - length
-    first = state = carry_ahead(network.base, flows[:, :n_windows].flatten(0, 1))
-    sizes = []
+) -> tuple[Callable[[Tensor], Tensor], int]:
+    """The loss of rollouts from some windows, by number; the number of all windows.
+
+    An error counts by its size over that of the base alone after as many intervals.
+    """
+    n_members, n_times = flows.shape[:2]
+    states = flows.flatten(0, 1)  # (members and times, 3, l, m)
+    # where each window begins among the states
+    begins = torch.arange(n_members * n_times).reshape(n_members, n_times)
+    begins = begins[:, : n_times - length].flatten()
+    first_base = state = carry_ahead(network.base, states[begins])
+    sizes = []  # of zonal means and waves, (windows, 3, 2), in units of the residual
     for k in range(length):
         if k:
             state = carry_ahead(network.base, state)
-        missing = flows[:, k + 1 : k + 1 + n_windows].flatten(0, 1) - state
-        size = _parts_of_power(missing) / network.residual.flatten()[:, None] ** 2
+        missing = _parts_of_power(states[begins + k + 1] - state)
+        size = missing / network.residual.flatten()[:, None] ** 2
         sizes.append(size + size.new_tensor(quiet) * size.mean(0))
-    shape = (n_members, n_windows)
-    first = first.reshape(*shape, *flows.shape[2:])
-    by_window = torch.stack(sizes).reshape(length, *shape, CHANNELS, 2)
-    return _Windows(flows, first, by_window, quiet)
+
+    def loss(picks: Tensor) -> Tensor:
+        state, losses = states[begins[picks]], []
+        for k, size in enumerate(sizes):
+            base = network.base(state) if k else first_base[picks]
+            output = network.output(state, base)
+            state = base + network.change(output)
+            target = network.target(base, states[begins[picks] + k + 1])
+            grid = network.harmonics.grid
+            losses.append(relative_squared_error(output, target, size[picks], grid))
+        return torch.stack(losses).mean()
+
+    return loss, len(begins)
 
 
 def relative_squared_error(
@@ -145,10 +155,8 @@ def relative_squared_error(
 
     I is the area mean; the parts are the zonal mean and the waves about it. A flow
     that is about to break changes little at first, and errors made then grow with it:
-    an absolute loss hardly sees them. On perturbed jets at T42 an equally long training
-    led a U-Net above no change to an error of 0.52 of the vorticity on day 4 with an
-    absolute loss, and of 0.26 with one relative to each pair's whole change (one seed).
-    Waves have a size of their own as a jet that diffuses hides what they lack.
+    an absolute loss hardly sees them. Waves have a size of their own, as the diffusion
+    of a jet hides what they lack.
 
     Args:
         output: (pairs, 3, lat, lon), in units of the residual.
@@ -175,62 +183,6 @@ def relative_squared_error(
     return (squares / size).mean()
 
 
-def _train(
-    network: FlowNetwork,
-    windows: _Windows,
-    settings: TrainingSettings,
-    checkpoint: Path,
-    data_digest: str,
-    held_out: _HeldOut,
-    log: Log,
-) -> None:
-    flows, bases, sizes, quiet = windows
-    n_members, n_windows = bases.shape[:2]
-
-    def loss(_: nn.Module, picks: Tensor) -> Tensor:
-        member, time = picks // n_windows, picks % n_windows
-        state, losses = flows[member, time], []
-        for k, size in enumerate(sizes):
-            base = network.base(state) if k else bases[member, time]
-            output = network.output(state, base)
-            state = base + network.change(output)
-            target = network.target(base, flows[member, time + k + 1])
-            losses.append(
-                relative_squared_error(
-                    output, target, size[member, time], network.harmonics.grid
-                )
-            )
-        return torch.stack(losses).mean()
-
-    shape = asdict(network.shape)
-    fit(
-        network.network,
-        loss,
-        n_members * n_windows,
-        settings,
-        checkpoint,
-        data_digest,
-        evaluate=partial(_shown_skill, network, held_out),
-        label=f"{shape['network']} over {shape['base']}",
-        log=log,
-        identity={"shape": shape, "intervals": len(sizes), "quiet": quiet},
-    )
-
-
-def _shown_skill(
-    network: FlowNetwork, held_out: _HeldOut, mean_loss: float
-) -> dict[str, object]:
-    """What the log says at the end of an epoch."""
-    found = _forecast(network, held_out)
-    skill = one_step_skill(found, held_out.before, held_out.after)
-    return {
-        "status": f"one-step skill {float(skill[0]):.3f}",
-        "training_loss": mean_loss,
-        "one_minus_skill": 1 - float(skill[0]),
-        "curve": "one_minus_skill",
-    }
-
-
 def one_step_skill(found: Tensor, before: Tensor, after: Tensor) -> Tensor:
     """1 - MSE/MSE of persistence, per channel (3,); 1 is perfect, 0 no better.
 
@@ -243,15 +195,11 @@ def one_step_skill(found: Tensor, before: Tensor, after: Tensor) -> Tensor:
     return 1 - error / change
 
 
-def _forecast(network: FlowNetwork, pairs: _HeldOut) -> Tensor:
-    """What a network makes of the states, from what its base makes of them."""
-    parts = (torch.split(x, AT_ONCE) for x in (pairs.before, pairs.base))
-    with torch.no_grad():
-        found = [
-            base + network.change(network.output(before, base))
-            for before, base in zip(*parts, strict=True)
-        ]
-    return torch.cat(found)
+@torch.no_grad()
+def _forecast(network: FlowNetwork, before: Tensor, base: Tensor) -> Tensor:
+    """What a network makes of states, from what its base makes of them."""
+    parts = zip(*(torch.split(x, AT_ONCE) for x in (before, base)), strict=True)
+    return torch.cat([y + network.change(network.output(x, y)) for x, y in parts])
 
 
 def _power(coefficients: Tensor) -> Tensor:

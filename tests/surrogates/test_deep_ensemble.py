@@ -5,6 +5,7 @@ import torch
 
 from surrogates.acquisition import disagreement
 from surrogates.deep_ensemble import DeepEnsemble
+from surrogates.training import DivergenceError
 
 
 def data(n, low, high):
@@ -50,3 +51,10 @@ def test_a_constant_output_is_refused():
     x = torch.linspace(0, 1, 5)[:, None]
     with pytest.raises(ValueError, match=r"got constant outputs \[1\]"):
         DeepEnsemble(2, 1, 2).fit(x, torch.cat([x, torch.ones_like(x)], 1), n_steps=1)
+
+
+def test_a_huge_learning_rate_ends_in_a_divergence_error():
+    with pytest.raises(
+        DivergenceError, match=r"Lower the learning rate \(now 1e\+30\)"
+    ):
+        DeepEnsemble(2, 1, 2).fit(*data(20, -1, 1), n_steps=9, learning_rate=1e30)

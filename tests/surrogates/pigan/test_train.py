@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from surrogates.distributed.checkpoint import load_checkpoint
+from surrogates.distributed.collectives import OneProcess
 from surrogates.generative_metrics import robust_spread
 from surrogates.pigan.heads import (
     HEAD,
@@ -140,6 +141,19 @@ def test_a_killed_training_ends_in_the_bits_of_an_undisturbed_one(
     assert_same_records(told[epoch:], records)
     assert_same_bits(undisturbed, continued)
     assert (tmp_path / "whole.pt").read_bytes() == (tmp_path / "cut.pt").read_bytes()
+
+
+def test_all_updates_share_their_gradients(train, build_pigan, monkeypatch):
+    model, shared = build_pigan("solver"), []
+    own = {id(parameter) for parameter in model.parameters()}
+
+    def follow(_, parameters):
+        assert all(parameter.grad is not None for parameter in parameters)
+        shared.append({id(parameter) for parameter in parameters} == own)
+
+    monkeypatch.setattr(OneProcess, "average_gradients", follow)
+    train(model=model, settings=settings_of(critic_steps=2))
+    assert shared == 6 * [False, False, True]  # critics twice, then the generator
 
 
 def test_a_finished_training_is_read_from_its_checkpoint(train):

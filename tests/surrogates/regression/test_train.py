@@ -126,9 +126,7 @@ def test_divergence_stops_and_keeps_the_last_good_checkpoint(
         members_used.head[0, 0] = torch.nan  # the next epoch meets a non-finite loss
 
     members_used = Members(members.log_transmissivity.clone(), members.head.clone())
-    with pytest.raises(
-        DivergenceError, match=r"Lower train.learning_rate \(now 0.002\)"
-    ):
+    with pytest.raises(DivergenceError, match=r"Lower the learning rate \(now 0.002\)"):
         train(problem, skip, members_used, path, log=poison)
     assert path.read_bytes() == good[-1]
     for name, weights in load_checkpoint(path)["states"]["network"].items():
