@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -196,13 +196,6 @@ def supervised(
             f"{epoch} epochs, is kept."
         ),
     )
-
-
-def device_of(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The device of a name; `auto` is the GPU where torch can use one, else the CPU."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
 
 
 def _resume(

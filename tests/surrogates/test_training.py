@@ -13,7 +13,6 @@ from surrogates.training import (
     Learner,
     StoppedTrainingError,
     TrainingSettings,
-    device_of,
     fit,
     supervised,
     update,
@@ -182,12 +181,6 @@ def test_ranks_that_share_gradients_step_like_one_with_all_samples(max_norm):
         update(optimiser, network(part).square().mean(), weights, ranks, max_norm)
         stepped.append(network.weight.detach())
     torch.testing.assert_close(*stepped)
-
-
-def test_auto_takes_the_gpu_where_there_is_one():
-    assert device_of("cpu").type == "cpu"
-    has_gpu = torch.cuda.is_available()
-    assert device_of("auto").type == ("cuda" if has_gpu else "cpu")
 
 
 SETTINGS = TrainingSettings(steps=30, batch_size=4, learning_rate=0.1, seed=3)
