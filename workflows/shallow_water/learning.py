@@ -11,8 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from simulators.shallow_water import Diffusion
-from simulators.sphere import change_truncation
+from simulators.sphere import Diffusion, change_truncation
 from surrogates.distributed.checkpoint import load_checkpoint
 from surrogates.sphere import (
     FlowNetwork,

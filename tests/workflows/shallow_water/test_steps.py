@@ -10,14 +10,8 @@ import torch
 
 from data.ensemble_store import open_ensemble
 from simulators.random_fields import member_generator
-from simulators.shallow_water import (
-    GRAVITY,
-    Diffusion,
-    integrate,
-    split_fields,
-    stack_fields,
-)
-from simulators.sphere import change_truncation
+from simulators.shallow_water import GRAVITY, split_fields, stack_fields
+from simulators.sphere import Diffusion, change_truncation, integrate
 from surrogates.sphere.flow_scores import vorticity_error
 from workflows.engine.driving.ensemble import without_failing
 from workflows.engine.files.arrays import read_arrays
