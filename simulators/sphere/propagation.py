@@ -2,16 +2,21 @@
 
 This is the form in which surrogates take a flow: what they imitate, and what they
 correct when a coarse model runs below them.
+
+Some members may be where a model cannot follow: not finite, not physical, or too fast
+for the time step. These become NaN and the others go on. A step or model that no sound
+member can be run with is an error of the set-up, and is refused.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from simulators.sphere.integration import IntegrationError, integrate
-from simulators.sphere.model import SphereModel
+from simulators.sphere.integration import IntegrationError, fit_steps, integrate
+from simulators.sphere.model import SphereModel, StartError, check_time_step
 from simulators.sphere.stepping import Scheme
 
 Model = TypeVar("Model", bound=SphereModel[Any])  # whatever its states are
@@ -25,18 +30,61 @@ class Propagator(Generic[Model]):
         model: the equation with its states.
         scheme: with the longest step to take.
         interval_s: from input to output [s].
+
+    Raises:
+        ValueError: if the interval is not positive and finite.
     """
 
     model: Model
     scheme: Scheme
     interval_s: float
 
+    def __post_init__(self) -> None:
+        if not 0 < self.interval_s < math.inf:
+            raise ValueError(
+                f"interval_s must be positive and finite [s]; got {self.interval_s}."
+            )
+
     def __call__(self, fields: Tensor) -> Tensor:
         """Coefficients (members, fields, T+1, T+1) an interval later.
 
-        Members for which the step is unstable, or that do not stay sound on the way,
-        are NaN: a surrogate may lead a flow where the model cannot follow, and the
-        other members go on.
+        Members that the model cannot follow are NaN.
+
+        Raises:
+            ValueError: if the set-up is wrong; see `check`.
+        """
+        self.check(fields)
+        return self.follow(fields)
+
+    def check(self, fields: Tensor) -> None:
+        """Refuse a set-up with which no sound member can be run.
+
+        Raises:
+            ValueError: if the coefficients are not those of this model.
+            StartError: if the time step is too long, or the model unfit, for every
+                member that is finite and physical.
+        """
+        rows = self._pack(fields.detach())
+        scheme, _ = fit_steps(self.scheme, self.interval_s)
+        refused = []
+        for member in range(len(fields)):
+            part = rows[..., member : member + 1]
+            if not self.model.is_sound(part).all():
+                continue
+            try:
+                check_time_step(self.model, self.model.unpack(part), scheme)
+            except StartError:
+                refused.append(member)
+            else:
+                return
+        if refused:
+            check_time_step(self.model, self.model.unpack(rows[..., refused]), scheme)
+
+    def follow(self, fields: Tensor) -> Tensor:
+        """As a call, but with all members NaN where the model can follow none.
+
+        For rollouts: a surrogate may lead every member where the model cannot follow,
+        though the set-up is right. It is to be checked on the first states.
 
         Raises:
             ValueError: if the coefficients are not those of this model.
@@ -46,13 +94,13 @@ class Propagator(Generic[Model]):
             (later,) = integrate(
                 self.model, self.model.unpack(rows), self.scheme, self.interval_s
             )
-        except (ValueError, IntegrationError):
+        except (StartError, IntegrationError):
             if len(fields) == 1:
                 return torch.full_like(fields, torch.nan)
             # not every error names the members: halves find them
             middle = len(fields) // 2
             halves = fields[:middle], fields[middle:]
-            return torch.cat([self(half) for half in halves])
+            return torch.cat([self.follow(half) for half in halves])
         found = self.model.transform.unpack(self.model.pack(later.state))
         return found.transpose(0, 1).contiguous()
 

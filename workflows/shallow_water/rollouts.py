@@ -143,7 +143,7 @@ def guarded(
         network,
         coarse.model,
         guard,
-        coarse,
+        coarse.follow,
         test.first,
         flow.n_steps,
     )

@@ -163,6 +163,8 @@ def test_the_propagator_and_errors_use_what_the_model_says_of_its_states():
     assert (later[::2, 0] - expected).abs().max() < 1e-3 * expected.abs().max()
     with pytest.raises(StartError, match=r"below 1 per second; got members \[1\]"):
         end_of(model, bad, RungeKutta4(HOUR), HOUR)
+    with pytest.raises(StartError, match=r"time_step_s must be at most 38809 s"):
+        Propagator(model, RungeKutta4(DAY), DAY)(waves(2)[:, None])
     with pytest.raises(ValueError, match=r"\(members, 1, 11, 11\)"):
         advance(waves(2))
 

@@ -10,6 +10,7 @@ from simulators.shallow_water.williamson import rossby_haurwitz_wave, steady_zon
 from simulators.sphere import (
     IntegrationError,
     Propagator,
+    RungeKutta4,
     SemiImplicit,
     SphericalHarmonics,
     StartError,
@@ -81,12 +82,12 @@ def test_a_flow_that_the_model_refuses_is_nan_and_the_others_go_on(
     mixed = torch.cat([flows[:1], too_fast, flows[1:]])
     with pytest.raises(StartError, match="time_step_s"):
         run(propagator, mixed)
-    later = propagator(mixed)
-    assert is_nan(later) == [False, True, False]
-    alone = propagator(flows)
-    # chunks of other sizes round otherwise
-    wrong = (later[::2] - alone).abs().amax((0, 2, 3)) / alone.abs().amax((0, 2, 3))
-    assert (wrong < 1e-10).all()
+    for later in (propagator(mixed), propagator.follow(mixed)):
+        assert is_nan(later) == [False, True, False]
+        alone = propagator(flows)
+        # chunks of other sizes round otherwise
+        wrong = (later[::2] - alone).abs().amax((0, 2, 3)) / alone.abs().amax((0, 2, 3))
+        assert (wrong < 1e-10).all()
 
 
 def test_a_flow_that_is_not_sound_or_too_deep_is_nan(propagator, flows):
@@ -111,10 +112,47 @@ def test_a_flow_that_loses_its_fluid_on_the_way_is_nan(t21, flows):
     assert is_nan(advance(torch.cat([broken, flows]))) == [True, False, False]
 
 
+@pytest.mark.parametrize(
+    ("reference", "scheme", "message"),
+    [
+        (1e5, RungeKutta4(2 * HOUR), "time_step_s must be at most"),
+        (1e5, SemiImplicit(6 * HOUR), "time_step_s must be at most"),
+        (1e3, SemiImplicit(600.0), "reference_geopotential must be at least half"),
+    ],
+)
+def test_a_set_up_that_no_flow_can_be_run_with_is_refused_as_by_integrate(
+    t21, flows, reference, scheme, message
+):
+    model = ShallowWater(t21, reference_geopotential=reference)
+    wrong = Propagator(model, scheme, 6 * HOUR)
+    with pytest.raises(ValueError, match=message) as expected:
+        run(wrong, flows)
+    with pytest.raises(ValueError, match=message) as found:
+        wrong(flows)
+    assert str(found.value) == str(expected.value)
+    with pytest.raises(ValueError, match=message):  # whatever else is in the batch
+        wrong(torch.cat([torch.full_like(flows, torch.nan), flows]))
+    with pytest.raises(ValueError, match=message):
+        wrong.check(flows[:1])
+
+
+def test_a_rollout_goes_on_where_the_model_can_follow_no_flow(propagator, too_fast):
+    with pytest.raises(StartError, match="time_step_s"):
+        propagator(too_fast)
+    assert is_nan(propagator.follow(too_fast)) == [True]
+
+
+@pytest.mark.parametrize("interval_s", [0.0, -HOUR, math.inf, math.nan])
+def test_an_interval_that_is_none_is_refused(propagator, interval_s):
+    with pytest.raises(ValueError, match="interval_s must be positive and finite"):
+        Propagator(propagator.model, propagator.scheme, interval_s)
+
+
 def test_coefficients_of_another_model_are_refused(propagator, flows):
-    with pytest.raises(ValueError, match=r"\(members, 3, 22, 22\)"):
-        propagator(flows[..., :-1, :-1])
-    with pytest.raises(ValueError, match=r"\(members, 3, 22, 22\)"):
-        propagator(flows[:, :2])
-    with pytest.raises(TypeError, match="complex128"):
-        propagator(flows.to(torch.complex64))
+    for advance in (propagator, propagator.follow):
+        with pytest.raises(ValueError, match=r"\(members, 3, 22, 22\)"):
+            advance(flows[..., :-1, :-1])
+        with pytest.raises(ValueError, match=r"\(members, 3, 22, 22\)"):
+            advance(flows[:, :2])
+        with pytest.raises(TypeError, match="complex128"):
+            advance(flows.to(torch.complex64))
