@@ -22,13 +22,9 @@ from benchmarks.rows import parser_of, print_row
 from simulators.shallow_water import (
     EARTH_RADIUS,
     GRAVITY,
-    Diffusion,
-    RungeKutta4,
-    SemiImplicit,
     ShallowWater,
     State,
     coriolis_coefficients,
-    integrate,
 )
 from simulators.shallow_water.diagnostics import error_norms, invariants
 from simulators.shallow_water.galewsky import JetParameters, galewsky_jet
@@ -46,7 +42,14 @@ from simulators.shallow_water.williamson import (
     rossby_haurwitz_wave,
     steady_zonal_flow,
 )
-from simulators.sphere import SphericalHarmonics, gauss_grid_for
+from simulators.sphere import (
+    Diffusion,
+    RungeKutta4,
+    SemiImplicit,
+    SphericalHarmonics,
+    gauss_grid_for,
+    integrate,
+)
 
 REFERENCE = Path(__file__).parents[2] / "shared/reference/sphere"
 # of depth and vorticity, by our truncation

@@ -23,16 +23,16 @@ from pathlib import Path
 import torch
 
 from benchmarks.rows import parser_of, print_row
-from simulators.shallow_water import (
+from simulators.shallow_water import ShallowWater, State
+from simulators.shallow_water.galewsky import galewsky_jet
+from simulators.sphere import (
     Diffusion,
     RungeKutta4,
     SemiImplicit,
-    ShallowWater,
-    State,
+    SphericalHarmonics,
+    gauss_grid_for,
     integrate,
 )
-from simulators.shallow_water.galewsky import galewsky_jet
-from simulators.sphere import SphericalHarmonics, gauss_grid_for
 
 DAY = 86400.0
 STEPS = {21: 3600.0, 42: 1800.0, 63: 1200.0, 85: 900.0, 127: 600.0, 170: 450.0}

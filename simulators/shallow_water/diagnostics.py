@@ -1,11 +1,10 @@
-"""Error norms, invariants, spectra and Courant number of shallow-water states.
+"""Error norms, invariants and spectra of shallow-water states.
 
 Norms and integrals use area weights and float64 whatever the dtype of the fields, as a
 mean in float32 drifts by 1e-7 by itself. Leading dimensions are members. I is the area
 mean, h the height of the surface and h* the depth of the fluid, both times g here.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -81,21 +80,6 @@ def kinetic_energy_spectrum(transform: SphericalHarmonics, state: State) -> Tens
     l = torch.arange(squares.shape[-1], dtype=torch.float64, device=squares.device)
     factor = transform.radius**2 / (2 * l * (l + 1)).clamp(min=1)
     return squares.double() * torch.where(l > 0, factor, 0.0)
-
-
-def courant_number(
-    transform: SphericalHarmonics, state: State, time_step: float
-) -> Tensor:
-    """Phase of the fastest wave in a step [-], (...).
-
-    Greatest |V| + sqrt(g h*) times dt sqrt(T(T+1))/a. The classical Runge-Kutta scheme
-    is stable up to 2.83.
-    """
-    u, v = transform.wind(state.vorticity, state.divergence)
-    waves = transform.synthesise(state.geopotential).clamp(min=0).sqrt()
-    speed = (torch.hypot(u, v) + waves).amax(dim=(-2, -1)).double()
-    T = transform.truncation
-    return speed * time_step * math.sqrt(T * (T + 1)) / transform.radius
 
 
 def _norms(grid: Grid, difference: Tensor, size: Tensor) -> ErrorNorms:

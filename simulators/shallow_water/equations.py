@@ -10,18 +10,17 @@ loops work on packed rows (n_rows, 3, members), see `sphere.packed`; products ar
 on an alias-free grid, and curls and divergences by recursion in spectral space.
 """
 
-import functools
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from simulators.shallow_water.constants import GRAVITY, ROTATION_RATE
-from simulators.shallow_water.diffusion import Diffusion
+from simulators.shallow_water.stability import largest_time_step
 from simulators.shallow_water.state import State
-from simulators.sphere import SphericalHarmonics, check_dealiasing
+from simulators.sphere import Diffusion, Scheme, SphericalHarmonics, check_dealiasing
+from simulators.sphere.compiling import compile_if
 from simulators.sphere.legendre import recursion_factor
 from simulators.sphere.packed import PackedTransform, mirror
 
@@ -45,7 +44,6 @@ def coriolis_coefficients(
 
 
 Table = tuple[Tensor, ...]  # of three
-Function = TypeVar("Function", bound=Callable[..., Any])  # any, as torch.compile takes
 
 
 class ShallowWater:
@@ -58,7 +56,8 @@ class ShallowWater:
             on a grid is truncated once, by `harmonics.analyse`.
         forcing: tendencies of the three fields at a time [s] (per s), the same for all
             members, (T+1, T+1); default none.
-        diffusion: of vorticity and divergence; default none.
+        diffusion: of vorticity and divergence; default none. Mass is not diffused: over
+            a mountain that would damp the balanced state.
         reference_geopotential: Phi of the linear gravity waves [m2/s2], which a
             semi-implicit step treats implicitly: at least half the largest Phi.
         compiled: whether steps go through torch.compile: up to twice as fast, after
@@ -68,6 +67,9 @@ class ShallowWater:
         ValueError: if the grid aliases, or does not suit the packed transform, or a
             value is out of range.
     """
+
+    n_fields = 3
+    requirement = "finite with a positive depth everywhere"
 
     def __init__(
         self,
@@ -101,14 +103,15 @@ class ShallowWater:
 
     def tendency(self, state: State, time_s: float = 0.0) -> State:
         """Tendencies of the three fields [1/s2, 1/s2, m2/s3], without diffusion."""
-        rows = self.pack(state)
-        result = self.explicit_tendency(rows) + self.wave_tendency(rows)
+        packed = self.pack(state)
+        rows = packed.reshape(*packed.shape[:2], -1)
+        result = self.explicit(rows) + self.implicit(rows)
         if self.forcing is not None:
-            result = result + self.pack(self.forcing(time_s))
-        return self.unpack(result, state.vorticity.shape[:-2])
+            result = result + self.pack(self.forcing(time_s))[..., None]
+        return self.unpack(result.reshape(packed.shape))
 
     def pack(self, state: State) -> Tensor:
-        """Rows (n_rows, 3, members) of a state; leading dimensions become one.
+        """Rows (n_rows, 3, ...) of a state, whose leading dimensions come last.
 
         Raises:
             ValueError: if the fields are of another truncation, or differ in shape.
@@ -128,19 +131,17 @@ class ShallowWater:
                     f"a state must be {self.coriolis.dtype} for this model; got "
                     f"{field.dtype}."
                 )
-        members = torch.stack([field.reshape(-1, n, n) for field in fields])
-        return self.transform.pack(members).contiguous()
+        return self.transform.pack(torch.stack(fields)).contiguous()
 
-    def unpack(self, rows: Tensor, batch: torch.Size) -> State:
-        """State of rows (n_rows, 3, members), with its leading dimensions."""
-        coefficients = self.transform.unpack(rows)
-        return State(*(x.reshape(*batch, *x.shape[1:]) for x in coefficients))
+    def unpack(self, rows: Tensor) -> State:
+        """State of rows (n_rows, 3, ...)."""
+        return State(*self.transform.unpack(rows))
 
-    def explicit_tendency(self, rows: Tensor) -> Tensor:
-        """All but the gravity waves of `wave_tendency`, (n_rows, 3, members)."""
-        return self.compile(ShallowWater._explicit_tendency)(self, rows)
+    def explicit(self, rows: Tensor) -> Tensor:
+        """All but the gravity waves of `implicit`, (n_rows, 3, members)."""
+        return compile_if(self.compiled, ShallowWater._explicit)(self, rows)
 
-    def wave_tendency(self, rows: Tensor) -> Tensor:
+    def implicit(self, rows: Tensor) -> Tensor:
         """(0, -Laplacian(Phi), -reference_geopotential delta), (n_rows, 3, members)."""
         _, divergence, geopotential = rows.unbind(1)
         return torch.stack(
@@ -152,15 +153,39 @@ class ShallowWater:
             dim=1,
         )
 
-    def geopotential_points(self, rows: Tensor) -> Tensor:
-        """Phi (8, lon/4, lat/2, members) on the points where products are formed."""
-        return mirror(self.transform.synthesise(rows[:, 2]))
+    def implicit_inverse(
+        self, before: Tensor, tendency: Tensor, interval_s: float, weight: float
+    ) -> Tensor:
+        """Rows after an interval with implicit gravity waves and diffusion."""
+        constants = (interval_s, weight, self.reference_geopotential)
+        return compile_if(self.compiled, _solved)(
+            before,
+            tendency,
+            self.eigenvalue,
+            self.damping,
+            # tensors: torch.compile would compile again for each number
+            [torch.tensor(x, dtype=torch.float64) for x in constants],
+        )
 
-    def compile(self, function: Function) -> Function:
-        """The function, compiled if the model is."""
-        return _compiled(function) if self.compiled else function
+    def is_sound(self, rows: Tensor) -> Tensor:
+        """Which members (members,) are finite and have fluid everywhere.
 
-    def _explicit_tendency(self, rows: Tensor) -> Tensor:
+        Depth is looked at on the points where products are formed.
+        """
+        depth = mirror(self.transform.synthesise(rows[:, 2])).amin(dim=(0, 1, 2))
+        return rows.isfinite().all(dim=0).all(dim=0) & (depth > 0)
+
+    def largest_time_step(self, state: State, scheme: Scheme) -> float:
+        """Largest safe step [s] for the winds and depths of a state; see `stability`.
+
+        Raises:
+            StartError: if the reference of a semi-implicit step is too low.
+        """
+        return largest_time_step(
+            self.harmonics, self.reference_geopotential, state, scheme
+        )
+
+    def _explicit(self, rows: Tensor) -> Tensor:
         n_members = rows.shape[-1]
         fields = _grid_fields(
             rows, self._neighbours, self._wind_factors, self._reference_rows
@@ -298,13 +323,34 @@ def _divergences(
     )
 
 
-def _compile(function: Function) -> Function:
-    # torch.compile says of its result only that it can be called
-    return cast("Function", torch.compile(function, dynamic=False))
+def _solved(
+    before: Tensor,
+    tendency: Tensor,
+    eigenvalue: Tensor,
+    damping: Tensor | None,
+    constants: list[Tensor],
+) -> Tensor:
+    """Rows after the interval of an implicit step; damping is (n_rows, 3, 1).
 
+    With c = l(l+1)/a^2, PhiBar the reference and a weight alpha:
 
-# one compiled form of each function, for all models
-_compiled = functools.cache(_compile)
+        dzeta = dt N_zeta,  ddelta = dt [N_delta + c (alpha Phi+ + (1-alpha) Phi-)]
+        dPhi  = dt [N_Phi - PhiBar (alpha delta+ + (1-alpha) delta-)]
+
+    which is a division per coefficient.
+    """
+    interval, alpha, reference = constants
+    vorticity, divergence, geopotential = (before + interval * tendency).unbind(1)
+    implicit, explicit = interval * alpha, interval * (1 - alpha)
+    divergence = divergence + explicit * eigenvalue * before[:, 2]
+    geopotential = geopotential - explicit * reference * before[:, 1]
+    scale = 1 + (implicit**2 * reference) * eigenvalue
+    if damping is not None:
+        vorticity = vorticity / (1 + interval * damping[:, 0])
+        scale = scale + interval * damping[:, 1]
+    divergence = (divergence + implicit * eigenvalue * geopotential) / scale
+    geopotential = geopotential - implicit * reference * divergence
+    return torch.stack((vorticity, divergence, geopotential), dim=1)
 
 
 def _inverse_laplacian(l: Tensor, radius: float) -> Tensor:

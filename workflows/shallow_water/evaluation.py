@@ -94,7 +94,11 @@ def evaluate(
     test = read_test(folder, flow, record.test_members, record.seed)
     diffusion = tuned(tuning, flow.truncation)
     coarse = propagator_of(flow.truncation, diffusion, flow.interval_s)
-    bases: dict[str, Advance] = {"advection": advection_of(flow), "solver": coarse}
+    coarse.check(test.first)  # from here on, a network may lead it where it fails
+    bases: dict[str, Advance] = {
+        "advection": advection_of(flow),
+        "solver": coarse.follow,
+    }
     trained = {
         str(found.facts["network"]): read_network(folder, found, bases, flow.truncation)
         for found in networks
@@ -116,7 +120,7 @@ def evaluate(
         **{name: unguarded(test, advance) for name, advance in stepped.items()},
         **under_guard,
         "linear": unguarded(
-            test, corrected(coarse, read_correction(folder, correction))
+            test, corrected(coarse.follow, read_correction(folder, correction))
         ),
     }
     path = folder / "fields" / "evaluation.npz"

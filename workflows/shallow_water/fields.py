@@ -20,9 +20,6 @@ from simulators.random_fields import member_generator
 from simulators.shallow_water import (
     EARTH_RADIUS,
     GRAVITY,
-    Diffusion,
-    Propagator,
-    SemiImplicit,
     ShallowWater,
     State,
     stack_fields,
@@ -37,7 +34,13 @@ from simulators.shallow_water.random_states import (
     peaked_spectrum,
     random_vorticity,
 )
-from simulators.sphere import SphericalHarmonics, gauss_grid_for
+from simulators.sphere import (
+    Diffusion,
+    Propagator,
+    SemiImplicit,
+    SphericalHarmonics,
+    gauss_grid_for,
+)
 from surrogates.sphere import PotentialVorticityAdvection
 from workflows.engine.files.ensemble_files import read_stored
 
@@ -98,7 +101,7 @@ def scheme_of(truncation: int) -> SemiImplicit:
 
 def propagator_of(
     truncation: int, diffusion: Diffusion, interval_s: float
-) -> Propagator:
+) -> Propagator[ShallowWater]:
     """The model at a truncation over one interval."""
     model = model_of(truncation, diffusion)
     return Propagator(model, scheme_of(truncation), interval_s)

@@ -11,8 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from simulators.shallow_water import Diffusion
-from simulators.sphere import change_truncation
+from simulators.sphere import Diffusion, change_truncation
 from surrogates.distributed.checkpoint import load_checkpoint
 from surrogates.sphere import (
     FlowNetwork,
@@ -118,7 +117,9 @@ def fit_network(
     known: Advance = advection_of(flow)
     if diffusion is not None:
         coarse = Diffusion(**diffusion)
-        known = propagator_of(flow.truncation, coarse, flow.interval_s)
+        solver = propagator_of(flow.truncation, coarse, flow.interval_s)
+        solver.check(flows[:, 0])  # the network may lead it where it fails
+        known = solver.follow
     correction = fit_linear_correction(known, *pairs_of(flows))
     base = corrected(known, correction)
     shape = FlowShape(
@@ -238,14 +239,16 @@ def select_members(
     diffusion = tuned(tuning, flow.truncation)
     states = draw_states(record.candidates, record.seed, flow.truth_truncation)
     coarse = propagator_of(flow.truncation, diffusion, flow.interval_s)
+    first = change_truncation(states, flow.truncation)
+    coarse.check(first)
     rolled = roll_out_guarded(
         read_network(
             folder, network, {"advection": advection_of(flow)}, flow.truncation
         ),
         coarse.model,
         read_guard(folder, summary),
-        coarse,
-        change_truncation(states, flow.truncation),
+        coarse.follow,
+        first,
         flow.n_steps,
     )
     stopped = rolled.outside.any(-1)  # (candidates, steps)

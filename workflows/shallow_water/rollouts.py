@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simulators.shallow_water import Propagator
-from simulators.sphere import change_truncation
+from simulators.shallow_water import ShallowWater
+from simulators.sphere import Propagator, change_truncation
 from surrogates.sphere import FlowNetwork, roll_out
 from surrogates.sphere.flow import Advance
 from surrogates.sphere.flow_guard import Guard, roll_out_guarded
@@ -131,7 +131,7 @@ def unguarded(test: Test, advance: Advance) -> Rollout:
 
 
 def guarded(
-    test: Test, network: FlowNetwork, guard: Guard, coarse: Propagator
+    test: Test, network: FlowNetwork, guard: Guard, coarse: Propagator[ShallowWater]
 ) -> tuple[Rollout, Tensor]:
     """A network under a guard, with the coarse solver to fall back to.
 
@@ -143,7 +143,7 @@ def guarded(
         network,
         coarse.model,
         guard,
-        coarse,
+        coarse.follow,
         test.first,
         flow.n_steps,
     )

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from data.ensemble_store import Format, StoreLayout, create_store
 from simulators.random_fields import member_generator
-from simulators.shallow_water import (
+from simulators.shallow_water import split_fields, stack_fields
+from simulators.sphere import (
     Diffusion,
     IntegrationError,
+    change_truncation,
+    gauss_grid_for,
     integrate,
-    split_fields,
-    stack_fields,
 )
-from simulators.sphere import change_truncation, gauss_grid_for
 from surrogates.sphere.flow_guard import guard_of
 from surrogates.sphere.flow_scores import vorticity_error
 from workflows.engine.driving.ensemble import require_quorum, without_failing

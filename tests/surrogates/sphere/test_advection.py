@@ -9,9 +9,6 @@ from simulators.shallow_water import (
     EARTH_RADIUS,
     GRAVITY,
     ROTATION_RATE,
-    Diffusion,
-    Propagator,
-    SemiImplicit,
     ShallowWater,
     stack_fields,
 )
@@ -21,7 +18,14 @@ from simulators.shallow_water.random_states import (
     peaked_spectrum,
     random_vorticity,
 )
-from simulators.sphere import SphericalHarmonics, gauss_grid_for, without_mean
+from simulators.sphere import (
+    Diffusion,
+    Propagator,
+    SemiImplicit,
+    SphericalHarmonics,
+    gauss_grid_for,
+    without_mean,
+)
 from surrogates.sphere import (
     PotentialVorticityAdvection,
     advection,

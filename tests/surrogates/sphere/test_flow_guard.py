@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from simulators.shallow_water import (
+from simulators.shallow_water import ShallowWater, stack_fields
+from simulators.shallow_water.galewsky import galewsky_jet, sample_jet_parameters
+from simulators.sphere import (
     Propagator,
     RungeKutta4,
-    ShallowWater,
+    SphericalHarmonics,
+    gauss_grid_for,
     integrate,
-    stack_fields,
 )
-from simulators.shallow_water.galewsky import galewsky_jet, sample_jet_parameters
-from simulators.sphere import SphericalHarmonics, gauss_grid_for
 from surrogates.sphere.flow_guard import (
     QUANTITIES,
     Guard,

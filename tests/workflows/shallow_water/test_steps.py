@@ -10,14 +10,8 @@ import torch
 
 from data.ensemble_store import open_ensemble
 from simulators.random_fields import member_generator
-from simulators.shallow_water import (
-    GRAVITY,
-    Diffusion,
-    integrate,
-    split_fields,
-    stack_fields,
-)
-from simulators.sphere import change_truncation
+from simulators.shallow_water import GRAVITY, split_fields, stack_fields
+from simulators.sphere import Diffusion, change_truncation, integrate
 from surrogates.sphere.flow_scores import vorticity_error
 from workflows.engine.driving.ensemble import without_failing
 from workflows.engine.files.arrays import read_arrays
@@ -175,10 +169,24 @@ def test_the_tuned_diffusion_has_the_least_error(run_folder, flow, tuning):
 def test_a_solver_that_fails_with_every_diffusion_is_refused(
     run_folder, flow, blocks, monkeypatch
 ):
+    def without_fluid(*arguments):
+        states = draw_states(*arguments)
+        states[:, 2] = 0
+        return states
+
+    monkeypatch.setattr(steps, "draw_states", without_fluid)
+    record = steps.TuningRecord(flow, (21,), 2, SEED)
+    with pytest.raises(ValueError, match="solver at T21 must follow the first 2"):
+        steps.tune_diffusion(record, run_folder, print, blocks=blocks)
+
+
+def test_a_step_that_is_wrong_for_every_flow_is_no_fault_of_the_flows(
+    run_folder, flow, blocks, monkeypatch
+):
     monkeypatch.setattr(fields, "LONGEST_STEP_S", 12 * 3600.0)
     monkeypatch.setattr(fields, "FASTEST_WIND", 1.0)  # believed, it allows that step
     record = steps.TuningRecord(flow, (21,), 2, SEED)
-    with pytest.raises(ValueError, match="solver at T21 must follow the first 2"):
+    with pytest.raises(ValueError, match="time_step_s must be at most"):
         steps.tune_diffusion(record, run_folder, print, blocks=blocks)
 
 

@@ -1,4 +1,4 @@
-"""Red-noise forcing of vorticity on a ring of total wavenumbers.
+"""Red-noise forcing of a model's first field on a ring of total wavenumbers.
 
     F(t + dt) = r F(t) + sqrt(1 - r^2) xi,   r = exp(-dt/tau)
 
@@ -22,7 +22,7 @@ class RedNoise:
         ValueError: if a value is out of range.
     """
 
-    amplitude: float  # root mean square of F over sphere and time [1/s2]
+    amplitude: float  # root mean square of F over sphere and time, [1/s2] for vorticity
     correlation_time_s: float
     wavenumbers: tuple[int, int]  # lowest and highest l, usually near T/4
 
@@ -103,7 +103,7 @@ class NoiseStepper:
         return NoiseState(self._noise, self._values, states)
 
     def coefficients(self, truncation: int) -> Tensor:
-        """Vorticity tendencies [1/s2], (members, T+1, T+1), complex128."""
+        """Tendencies of the first field, (members, T+1, T+1), complex128."""
         l, m = _ring(self._noise)
         power = 2 * self._noise.amplitude**2 / (2 * l[m == 0] + 1).sum()
         scale = torch.where(m == 0, power, power / 2).sqrt()

@@ -1,4 +1,4 @@
-"""Hyperdiffusion -K (-Laplacian)^p of vorticity and divergence, p = 2 or 4."""
+"""Hyperdiffusion -K (-Laplacian)^p, p = 2 or 4; a model says of which fields."""
 
 import math
 from dataclasses import dataclass
@@ -9,8 +9,6 @@ from torch import Tensor
 @dataclass(frozen=True, slots=True)
 class Diffusion:
     """Strength as the e-folding time of the shortest wave, l = T, in del^4 or del^8.
-
-    Mass is not diffused: over a mountain that would damp the balanced state.
 
     Raises:
         ValueError: for another order, or a time that is not positive.

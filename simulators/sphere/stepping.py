@@ -1,36 +1,63 @@
 """Time steps of packed rows: explicit Runge-Kutta 4, semi-implicit leapfrog.
 
-The leapfrog averages the linear gravity waves over the levels before and after with a
-weight alpha, dx = x+ - x-, 2 dt being the interval between them:
+    dx/dt = N(x) + G x - D x
 
-    dzeta = 2dt N_zeta,   ddelta = 2dt [N_delta + c (alpha Phi+ + (1-alpha) Phi-)]
-    dPhi  = 2dt [N_Phi - PhiBar (alpha delta+ + (1-alpha) delta-)],  c = l(l+1)/a^2
+with N the explicit terms, G fast linear ones and D a damping, see `Equation`. With x-,
+x, x+ a step apart, 2 dt = t+ - t-, and a weight alpha, the leapfrog solves
 
-which is a division per coefficient, and filters the computational mode (Robert 1966,
-Asselin 1972; Williams 2009, doi:10.1175/2009MWR2724.1): with d = (nu/2)(x- - 2x + x+),
-x gains w d and x+ loses (1-w) d. Its error of first order in dt is that of nu (2w - 1).
-Order observed for smooth waves at T21: 2.0 without filter; with the default one 2.0
-from 1800 to 225 s, then 1.7 and falling to 1; 1.0 with nu = 0.2 and w = 1.
+    x+ - x- = 2dt [N(x) + G (alpha x+ + (1-alpha) x-) - D x+]
 
-The scheme slows gravity waves. Where a start excites them, as a mountain that appears
-in Williamson's case 5, a weak filter keeps them out of phase, while a strong one or
-alpha > 0.5 takes their energy: l2 of depth on day 15 and drift of energy at T42, 1800 s
-are 1.2e-3 and -2e-7 without filter, 8.8e-4 and -1.0e-6 with the default one, 7.7e-4 and
--2.2e-6 with alpha = 0.55, which leaves none of the waves; vorticity hardly differs.
-Diffusion is implicit; in Runge-Kutta steps it is applied exactly after each.
+and filters the computational mode (Robert 1966, Asselin 1972; Williams 2009,
+doi:10.1175/2009MWR2724.1): with d = (nu/2)(x- - 2x + x+), x gains w d and x+ loses
+(1-w) d. Its error of first order in dt is that of nu (2w - 1).
+
+The scheme slows the waves of G. Where a start excites them, a weak filter keeps them
+out of phase, while a strong one or alpha > 0.5 takes their energy. Damping is implicit;
+in Runge-Kutta steps it is applied exactly after each.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from simulators.shallow_water.equations import ShallowWater
+from simulators.sphere.compiling import compile_if
 
-# of a time [s] after the beginning of the step: tendencies (n_rows, 3, members)
+# of a time [s] after the beginning of the step: tendencies of rows
 Added = Callable[[float], Tensor | None]
+
+
+class Equation(Protocol):
+    """dx/dt = explicit(x) + implicit(x) - damping x, of rows as in `packed`.
+
+    Forcing and noise are not part of it; a time loop adds them to the tendencies.
+    """
+
+    @property
+    def damping(self) -> Tensor | None:
+        """Rates [1/s] that broadcast to rows, such as diffusion; None for none."""
+
+    @property
+    def compiled(self) -> bool:
+        """Whether a scheme's own arithmetic goes through torch.compile too."""
+
+    def explicit(self, rows: Tensor) -> Tensor:
+        """Tendencies without those of `implicit`."""
+
+    def implicit(self, rows: Tensor) -> Tensor:
+        """Tendencies of the fast linear terms G; zero for a model that has none."""
+
+    def implicit_inverse(
+        self, before: Tensor, tendency: Tensor, interval_s: float, weight: float
+    ) -> Tensor:
+        """Rows x+ an interval after the rows x- before.
+
+        They solve
+        (x+ - x-)/interval = tendency + G (weight x+ + (1-weight) x-) - damping x+.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +73,12 @@ class RungeKutta4:
     def __post_init__(self) -> None:
         _check_step(self.time_step_s)
 
-    def step(self, model: ShallowWater, rows: Tensor, added: Added) -> Tensor:
+    def step(self, model: Equation, rows: Tensor, added: Added) -> Tensor:
         """Rows one step later."""
         dt = self.time_step_s
 
         def tendency(x: Tensor, offset_s: float) -> Tensor:
-            total = model.explicit_tendency(x) + model.wave_tendency(x)
+            total = model.explicit(x) + model.implicit(x)
             extra = added(offset_s)
             return total if extra is None else total + extra
 
@@ -67,7 +94,7 @@ class RungeKutta4:
 
 @dataclass(frozen=True, slots=True)
 class SemiImplicit:
-    """Leapfrog with implicit gravity waves and a Robert-Asselin-Williams filter.
+    """Leapfrog with implicit linear terms and a Robert-Asselin-Williams filter.
 
     Args:
         time_step_s: [s].
@@ -95,7 +122,7 @@ class SemiImplicit:
                 raise ValueError(f"{name} must be in [{lowest}, 1]; got {value}.")
 
     def first_step(
-        self, model: ShallowWater, rows: Tensor, added: Added
+        self, model: Equation, rows: Tensor, added: Added
     ) -> tuple[Tensor, Tensor]:
         """Levels 0 and 1: half a step forward, then one centered on it."""
         dt = self.time_step_s
@@ -103,58 +130,33 @@ class SemiImplicit:
         return rows, self.advance(model, (rows, middle), added(dt / 2), dt)
 
     def step(
-        self, model: ShallowWater, levels: tuple[Tensor, Tensor], added: Added
+        self, model: Equation, levels: tuple[Tensor, Tensor], added: Added
     ) -> tuple[Tensor, Tensor]:
         """Levels (t, t + dt), the first one filtered, from (t - dt, t)."""
         before, now = levels
         later = self.advance(model, levels, added(0.0), 2 * self.time_step_s)
         change, weight = self.filter_strength / 2, self.filter_weight
         factors = [torch.tensor(x) for x in (change * weight, change * (1 - weight))]
-        return model.compile(_filtered)(before, now, later, factors)
+        return compile_if(model.compiled, _filtered)(before, now, later, factors)
 
     def advance(
         self,
-        model: ShallowWater,
+        model: Equation,
         levels: tuple[Tensor, Tensor],
         added: Tensor | None,
         interval_s: float,
     ) -> Tensor:
         """The level an interval after the first, tendencies taken at the second."""
         before, now = levels
-        tendency = model.explicit_tendency(now)
+        tendency = model.explicit(now)
         if added is not None:
             tendency = tendency + added
-        constants = (interval_s, self.implicit_weight, model.reference_geopotential)
-        return model.compile(_solved)(
-            before,
-            tendency,
-            model.eigenvalue,
-            model.damping,
-            # tensors: torch.compile would compile again for each number
-            [torch.tensor(x, dtype=torch.float64) for x in constants],
+        return model.implicit_inverse(
+            before, tendency, interval_s, self.implicit_weight
         )
 
 
-def _solved(
-    before: Tensor,
-    tendency: Tensor,
-    eigenvalue: Tensor,
-    damping: Tensor | None,
-    constants: list[Tensor],
-) -> Tensor:
-    """Rows after the interval of a semi-implicit step; damping is (n_rows, 3, 1)."""
-    interval, alpha, reference = constants
-    vorticity, divergence, geopotential = (before + interval * tendency).unbind(1)
-    implicit, explicit = interval * alpha, interval * (1 - alpha)
-    divergence = divergence + explicit * eigenvalue * before[:, 2]
-    geopotential = geopotential - explicit * reference * before[:, 1]
-    scale = 1 + (implicit**2 * reference) * eigenvalue
-    if damping is not None:
-        vorticity = vorticity / (1 + interval * damping[:, 0])
-        scale = scale + interval * damping[:, 1]
-    divergence = (divergence + implicit * eigenvalue * geopotential) / scale
-    geopotential = geopotential - implicit * reference * divergence
-    return torch.stack((vorticity, divergence, geopotential), dim=1)
+Scheme = RungeKutta4 | SemiImplicit
 
 
 def _filtered(

@@ -1,4 +1,4 @@
-"""Runs: order, restarts, gradients, failures, chunks and stable steps."""
+"""Runs of shallow water: order, restarts, gradients, failures, chunks, diffusion."""
 
 import math
 from itertools import pairwise
@@ -6,21 +6,20 @@ from itertools import pairwise
 import pytest
 import torch
 
-from simulators.shallow_water import (
+from simulators.shallow_water import ShallowWater, State
+from simulators.sphere import (
     Diffusion,
     IntegrationError,
     RedNoise,
     RungeKutta4,
     SemiImplicit,
-    ShallowWater,
     Snapshot,
-    State,
+    SphericalHarmonics,
+    gauss_grid_for,
     integrate,
     integration,
-    largest_time_step,
     start_noise,
 )
-from simulators.sphere import EARTH_RADIUS, SphericalHarmonics, gauss_grid_for
 
 SCHEMES = [RungeKutta4(1200.0), SemiImplicit(1800.0)]
 HOUR, DAY = 3600.0, 86400.0
@@ -85,7 +84,8 @@ def test_runge_kutta_is_of_order_four(harmonics, random_state):
     [
         (0.0, 0.53, 240.0, 2.0),
         (0.2, 1.0, 240.0, 1.0),
-        # the default: what it leaves of first order shows at short steps
+        # the default, T21: 2.0 from 1800 to 225 s, then 1.7 and falling to 1, as what
+        # it leaves of first order shows at short steps
         (0.2, 0.53, 900.0, 2.0),
         (0.2, 0.53, 60.0, 1.25),
     ],
@@ -199,47 +199,13 @@ def test_a_member_that_fails_is_named_with_its_step_and_last_state(
     assert (depth > 0).all()
 
 
-def test_unstable_steps_are_refused_with_the_largest_safe_one(model, random_state):
-    state = random_state(21)
-    for scheme in (RungeKutta4, SemiImplicit):
-        largest = largest_time_step(model, state, scheme(1.0))
-        with pytest.raises(ValueError, match=rf"at most {math.floor(largest)} s"):
-            end_of(model, state, scheme(1.01 * largest), 10 * DAY)
-        end_of(model, state, scheme(math.floor(largest)), 2 * DAY)
-
-
-def test_bad_starts_are_refused(model, harmonics, random_state):
-    state = random_state(21, 2)
-    dry = state.geopotential.clone()
-    dry[1, 0, 0] = 0
-    scheme = SemiImplicit(600.0)
-    with pytest.raises(ValueError, match=r"positive depth everywhere; got members \[1"):
-        end_of(model, State(state.vorticity, state.divergence, dry), scheme, HOUR)
+def test_bad_runs_are_refused(model, random_state):
     with pytest.raises(ValueError, match=r"divide duration_s; got 5000.0 s of 7200.0"):
-        end_of(model, state, scheme, 2 * HOUR, 5000.0)
-    shallow = ShallowWater(harmonics, reference_geopotential=4e4)
-    with pytest.raises(ValueError, match="at least half the largest geopotential"):
-        end_of(shallow, state, scheme, HOUR)
+        end_of(model, random_state(21), SemiImplicit(600.0), 2 * HOUR, 5000.0)
     with pytest.raises(ValueError, match="must be positive and finite"):
         RungeKutta4(0.0)
     with pytest.raises(ValueError, match=r"implicit_weight must be in \[0.5, 1\]"):
         SemiImplicit(600.0, implicit_weight=0.4)
-
-
-def test_gravity_waves_have_their_frequency(harmonics):
-    """At rest without rotation: sqrt(Phi l(l+1))/a, at a small amplitude."""
-    coriolis = torch.zeros(22, 22, dtype=torch.complex128)
-    model = ShallowWater(harmonics, coriolis)
-    mean, l, m = 1e5, 7, 3
-    geopotential = torch.zeros_like(coriolis)
-    geopotential[0, 0], geopotential[l, m] = math.sqrt(2) * mean, 1e-3
-    zero = torch.zeros_like(coriolis)
-    frequency = math.sqrt(mean * l * (l + 1)) / EARTH_RADIUS
-    period = 2 * math.pi / frequency
-    start = State(zero, zero, geopotential)
-    for part, expected in ((4, 0.0), (2, -1.0), (1, 1.0)):
-        end = end_of(model, start, RungeKutta4(60.0), period / part).state
-        assert abs(end.geopotential[l, m] / 1e-3 - expected) < 1e-4
 
 
 def test_diffusion_damps_the_shortest_wave_in_its_time(harmonics):

@@ -5,18 +5,19 @@ import math
 import pytest
 import torch
 
-from simulators.shallow_water import (
+from simulators.shallow_water import ShallowWater, State
+from simulators.sphere import (
     RedNoise,
     RungeKutta4,
     SemiImplicit,
-    ShallowWater,
     Snapshot,
-    State,
+    SphericalHarmonics,
+    gauss_grid_for,
     integrate,
+    power_spectrum,
     start_noise,
 )
-from simulators.shallow_water.noise import NoiseStepper
-from simulators.sphere import SphericalHarmonics, gauss_grid_for, power_spectrum
+from simulators.sphere.noise import NoiseStepper
 
 NOISE = RedNoise(amplitude=3e-10, correlation_time_s=7200.0, wavenumbers=(4, 6))
 
